@@ -1,0 +1,45 @@
+"""Seal and open launch tokens (clause F1)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from watchword.crypto.hpke import Domain, open_sealed, seal
+from watchword.errors import Finding, MalformedError, Rejected
+from watchword.wire.token import KEY_ID_SIZE, SUITE_X25519, Token, TokenBody
+
+__all__ = ["open_token", "seal_token", "sealing_key_id"]
+
+
+def sealing_key_id(key: X25519PublicKey) -> bytes:
+    """The 4-byte id that tells an authority which of its keys to try: a hint, never a proof."""
+    return hashlib.sha256(b"watchword/sealing-key/1\0" + key.public_bytes_raw()).digest()[:KEY_ID_SIZE]
+
+
+def seal_token(body: TokenBody, key: X25519PublicKey) -> str:
+    """The token text (at most 255 characters) that only the owner of ``key`` can open."""
+    empty = Token(SUITE_X25519, sealing_key_id(key), b"")
+    return Token(empty.suite, empty.key_id, seal(Domain.TOKEN, empty.header(), body.encode(), key)).text()
+
+
+def open_token(text: str, keys: Mapping[bytes, X25519PrivateKey]) -> TokenBody:
+    """Open a token with the authority's sealing ``keys`` by id.
+
+    Raises :class:`MalformedError` when the text is not a token, :class:`Rejected` (F1) when it is not for us.
+    """
+    token = Token.parse(text)
+    key = keys.get(token.key_id)
+    if token.suite != SUITE_X25519 or key is None:
+        raise Rejected(_not_ours("no key of this authority fits", token))
+    try:
+        plaintext = open_sealed(Domain.TOKEN, token.header(), token.sealed, key)
+    except MalformedError:
+        raise Rejected(_not_ours("the sealed part does not open", token)) from None
+    return TokenBody.parse(plaintext)
+
+
+def _not_ours(why: str, token: Token) -> Finding:
+    return Finding("F1", "token-unopenable", f"the token does not open: {why}", actual=f"key id {token.key_id.hex()}")

@@ -1,0 +1,61 @@
+"""Nonces that cost the authority no memory until they are used (clause B6).
+
+A nonce says when it expires and carries a MAC over that, over randomness and over what it was issued for. Issuing
+one stores nothing, so any replica can check what another issued; using one is recorded once, by :func:`nonce_id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from watchword.errors import Finding, Rejected
+from watchword.wire.evidence import Purpose
+from watchword.wire.messages import NONCE_SIZE
+from watchword.wire.reader import Reader, Writer
+
+__all__ = ["LIFETIME", "RANDOM_SIZE", "check", "issue", "nonce_id"]
+
+LIFETIME = 120  # seconds: a slow host needs a few for its quote and its logs
+RANDOM_SIZE = 16
+_MAC_SIZE = NONCE_SIZE - 8 - RANDOM_SIZE
+
+
+def issue(key: bytes, *, host_id: bytes, purpose: Purpose, token_id: bytes, now: int, random: bytes) -> bytes:
+    """A nonce of 48 bytes for one host, purpose and token, good for :data:`LIFETIME` seconds from ``now``.
+
+    ``key`` is the authority's MAC key, ``random`` 16 fresh bytes.
+    """
+    body = Writer().u64(now + LIFETIME).raw(random).done()
+    return body + _mac(key, body, host_id, purpose, token_id)
+
+
+def check(key: bytes, nonce: bytes, *, host_id: bytes, purpose: Purpose, token_id: bytes, now: int) -> int:
+    """When ``nonce`` expires (Unix time), if it was issued by us, for exactly this, and is still fresh.
+
+    Raises :class:`Rejected` with ``nonce-unknown`` or ``nonce-expired``. The caller must still record its use.
+    """
+    reader = Reader(nonce, "nonce")
+    body, mac = reader.take(8 + RANDOM_SIZE), reader.take(_MAC_SIZE)
+    reader.finish()
+    if not hmac.compare_digest(mac, _mac(key, body, host_id, purpose, token_id)):
+        raise Rejected(
+            Finding("B6", "nonce-unknown", "this authority did not issue the nonce for this host, purpose and token")
+        )
+    expires = Reader(body, "nonce").u64()
+    if not now <= expires <= now + LIFETIME:
+        raise Rejected(
+            Finding("B6", "nonce-expired", "the nonce is too old", f"used by {expires}", f"used at {now}"),
+            hint="Ask for a new challenge and quote again.",
+        )
+    return expires
+
+
+def nonce_id(nonce: bytes) -> bytes:
+    """The 32 bytes under which the use of a nonce is recorded."""
+    return hashlib.sha256(b"watchword/nonce/1\0" + nonce).digest()
+
+
+def _mac(key: bytes, body: bytes, host_id: bytes, purpose: Purpose, token_id: bytes) -> bytes:
+    writer = Writer().raw(b"watchword/challenge/1\0").raw(body).raw(host_id).u8(purpose).raw(token_id)
+    return hmac.new(key, writer.done(), hashlib.sha256).digest()[:_MAC_SIZE]

@@ -1,0 +1,202 @@
+"""Decisions as the authority records them, and receipts as a tenant keeps them.
+
+Every release and every refusal becomes one *decision*: a JSON text that is appended to the authority's log before
+anything leaves. A *receipt* is that exact text with its place in the log, signed by the authority. It names no host,
+only a pseudonym that is different for every profile, and it carries no secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from watchword.crypto import dsse
+from watchword.crypto.keylist import KeyList
+from watchword.errors import Finding, MalformedError, Rejected
+from watchword.wire.reader import Writer
+
+__all__ = [
+    "FIRST_PREVIOUS",
+    "MAX_DECISION",
+    "PAYLOAD_TYPE",
+    "Decision",
+    "FindingRecord",
+    "LogPosition",
+    "Receipt",
+    "StackRecord",
+    "chain_hash",
+    "launch_key",
+    "make_receipt",
+    "verify_receipt",
+]
+
+PAYLOAD_TYPE = "application/vnd.watchword.receipt+json"
+MAX_DECISION = 128 * 1024  # bytes
+FIRST_PREVIOUS = bytes(32)  # what the first decision of a log follows
+_MAX_RECEIPT = 512 * 1024
+_DECISION_FORMAT = "watchword-decision/1"
+_RECEIPT_FORMAT = "watchword-receipt/1"
+_T = TypeVar("_T")
+
+
+class StackRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The stack release that a host matched; ``digest`` is the SHA-256 of its document, hex."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class FindingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A finding as a decision keeps it."""
+
+    clause: str
+    code: str
+    message: str
+    expected: str = ""
+    actual: str = ""
+    subject: str = ""
+
+    @classmethod
+    def of(cls, finding: Finding) -> FindingRecord:
+        clip = 400  # characters: evidence is untrusted, the log is for ever
+        return cls(
+            finding.clause,
+            finding.code,
+            finding.message[:clip],
+            finding.expected[:clip],
+            finding.actual[:clip],
+            finding.subject[:clip],
+        )
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the authority decided about one request for one token.
+
+    ``outcome`` "released" or "refused"; ``time`` Unix seconds; ``launch`` :func:`launch_key` hex; ``token`` token id
+    hex; ``profile``, ``inputs`` hex; ``level`` the level reached ("" for none) and ``rank`` its number from 1;
+    ``required`` the rank that the token demands; ``host`` the pseudonym, hex; ``releases`` how many there were with
+    this one, of ``allowed``; ``lease`` seconds that the release can be opened; ``evidence`` SHA-256 of the quote, hex.
+    """
+
+    format: str = _DECISION_FORMAT
+    outcome: str
+    time: int
+    launch: str
+    token: str
+    instance: str
+    profile: str
+    inputs: str
+    level: str
+    rank: int
+    required: int
+    stack: StackRecord | None
+    host: str
+    releases: int
+    allowed: int
+    lease: int
+    evidence: str
+    findings: tuple[FindingRecord, ...] = ()
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Decision:
+        """Read a decision. Raises :class:`MalformedError`."""
+        decision = _decode(data, cls, "decision", MAX_DECISION)
+        if decision.format != _DECISION_FORMAT or decision.outcome not in ("released", "refused"):
+            raise MalformedError("decision: unknown format or outcome")
+        return decision
+
+
+class LogPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a decision stands: number from 1, hash of the one before, own hash (hex)."""
+
+    seq: int
+    previous: str
+    hash: str
+
+
+class _ReceiptDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    authority: str
+    entry: str
+    log: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A verified receipt: the ``decision``, its place in the log, the ``authority`` and the key that signed."""
+
+    authority: str
+    decision: Decision
+    log: LogPosition
+    key_ids: frozenset[str]
+    envelope: bytes
+
+
+def launch_key(launch_id: bytes) -> bytes:
+    """The 32 bytes under which decisions of a launch are filed: knowing them does not tell the launch id."""
+    return hashlib.sha256(b"watchword/launch/1\0" + launch_id).digest()
+
+
+def chain_hash(seq: int, previous: bytes, entry: bytes) -> bytes:
+    """The hash of log entry ``seq`` (from 1), over the hash before it (32 bytes) and the exact entry."""
+    writer = Writer().raw(b"watchword/decision-chain/1\0").u64(seq).raw(previous).raw(entry)
+    return hashlib.sha256(writer.done()).digest()
+
+
+def make_receipt(authority: str, entry: bytes, seq: int, previous: bytes, key: Ed25519PrivateKey) -> bytes:
+    """The signed receipt for log entry ``seq``, whose exact bytes are ``entry``."""
+    position = LogPosition(seq, previous.hex(), chain_hash(seq, previous, entry).hex())
+    document = _ReceiptDocument(_RECEIPT_FORMAT, authority, entry.decode(), position)
+    return dsse.sign(msgspec.json.encode(document), PAYLOAD_TYPE, [key])
+
+
+def verify_receipt(envelope: bytes, keys: KeyList) -> Receipt:
+    """Check a receipt against an authority's keys, offline.
+
+    Raises :class:`MalformedError`, or :class:`Rejected` with ``document-signature``, ``document-signers``,
+    ``receipt-authority`` or ``receipt-log``.
+    """
+    signed = dsse.verify(envelope, PAYLOAD_TYPE, keys.receipt_keys(), 1, max_size=_MAX_RECEIPT)
+    document = _decode(signed.payload, _ReceiptDocument, "receipt", _MAX_RECEIPT)
+    if document.format != _RECEIPT_FORMAT:
+        raise MalformedError("receipt: unknown format")
+    if document.authority != keys.authority:
+        raise Rejected(
+            Finding(
+                "R1", "receipt-authority", "the receipt is from another authority", keys.authority, document.authority
+            )
+        )
+    entry = document.entry.encode()
+    _check_position(document.log, entry)
+    return Receipt(document.authority, Decision.parse(entry), document.log, signed.key_ids, envelope)
+
+
+def _check_position(log: LogPosition, entry: bytes) -> None:
+    try:
+        previous = bytes.fromhex(log.previous)
+    except ValueError:
+        raise MalformedError("receipt: the hash of the entry before is not hexadecimal") from None
+    if not 1 <= log.seq < 1 << 63 or len(previous) != len(FIRST_PREVIOUS):
+        raise MalformedError("receipt: there is no such place in a log")
+    actual = chain_hash(log.seq, previous, entry).hex()
+    if actual != log.hash:
+        raise Rejected(
+            Finding("R2", "receipt-log", "the entry is not the one at this place in the log", log.hash, actual)
+        )
+
+
+def _decode(data: bytes, kind: type[_T], what: str, limit: int) -> _T:
+    if len(data) > limit:
+        raise MalformedError(f"{what}: {len(data)} bytes, at most {limit} are allowed")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"{what}: {error}") from None

@@ -1,0 +1,124 @@
+"""The launch token: what the tenant sends along with its launch request.
+
+On the outside a token is text of at most 255 characters (one OpenStack metadata value) that always starts with
+``WWT1``. Inside is a body sealed to one authority; ``watchword.crypto.token`` seals and opens it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+
+from watchword.errors import MalformedError
+from watchword.wire.reader import Reader, Writer, parse_whole
+
+__all__ = ["KEY_ID_SIZE", "MAX_TEXT", "SUITE_X25519", "Token", "TokenBody", "token_id"]
+
+MAX_TEXT = 255  # characters: the limit of one metadata value
+KEY_ID_SIZE = 4
+SUITE_X25519 = 1  # DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305 (RFC 9180)
+
+_MAGIC = base64.urlsafe_b64decode("WWT1")  # three bytes, so that the text form always starts alike
+_SEALED_MIN = 32 + 16  # encapsulated key and authentication tag
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """The outside: ``suite`` number, ``key_id`` of the authority's sealing key (4 bytes), ``sealed`` body."""
+
+    suite: int
+    key_id: bytes
+    sealed: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Token:
+        """Read the text form. Raises :class:`MalformedError`; one token has exactly one text."""
+        if len(text) > MAX_TEXT:
+            raise MalformedError(f"token: {len(text)} characters, at most {MAX_TEXT} are allowed")
+        if not text.startswith("WWT1"):
+            raise MalformedError("token: does not start with WWT1")
+        try:
+            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise MalformedError("token: is not base64url text; was it cut or wrapped?") from None
+        token = parse_whole(data, "token", cls._read)
+        if token.text() != text:
+            raise MalformedError("token: has unused bits set in its last character")
+        return token
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Token:
+        reader.take(len(_MAGIC))
+        suite, key_id = reader.u8(), reader.take(KEY_ID_SIZE)
+        if reader.left < _SEALED_MIN:
+            raise reader.fail("is too short to hold a sealed body")
+        return cls(suite, key_id, reader.rest())
+
+    def header(self) -> bytes:
+        """The bytes in front of the sealed body; sealing binds them."""
+        return Writer().raw(_MAGIC).u8(self.suite).raw(self.key_id).done()
+
+    def text(self) -> str:
+        return base64.urlsafe_b64encode(self.header() + self.sealed).rstrip(b"=").decode()
+
+
+def token_id(text: str) -> bytes:
+    """The 32-byte name under which releases of a token are counted: a hash of its one text form."""
+    return hashlib.sha256(b"watchword/token-id/1\0" + text.encode("ascii", "replace")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBody:
+    """The inside of a token.
+
+    ``secret`` 32 bytes; ``launch_id`` 16 random bytes; ``inputs`` digest over the launch inputs, 32 bytes;
+    ``profile`` SHA-256 of the profile document, 32 bytes; ``expires`` Unix time in seconds; ``releases`` how often
+    the secret may be released (1 to 65535); ``level`` lowest acceptable level, counted from 1; ``flags`` reserved,
+    zero; ``share`` and ``threshold`` both zero for a whole secret, kept for secrets split over several authorities.
+    """
+
+    secret: bytes
+    launch_id: bytes
+    inputs: bytes
+    profile: bytes
+    expires: int
+    releases: int = 1
+    level: int = 1
+    flags: int = 0
+    share: int = 0
+    threshold: int = 0
+
+    def __repr__(self) -> str:
+        return f"TokenBody(launch_id={self.launch_id.hex()}, profile={self.profile.hex()}, secret=<hidden>)"
+
+    @classmethod
+    def parse(cls, data: bytes) -> TokenBody:
+        """Read the plaintext. Raises :class:`MalformedError`."""
+        return parse_whole(data, "token body", cls._read)
+
+    @classmethod
+    def _read(cls, r: Reader) -> TokenBody:
+        body = cls(
+            secret=r.take(32),
+            launch_id=r.take(16),
+            inputs=r.take(32),
+            profile=r.take(32),
+            expires=r.u64(),
+            releases=r.u16(),
+            level=r.u8(),
+            flags=r.u16(),
+            share=r.u8(),
+            threshold=r.u8(),
+        )
+        if body.releases < 1 or body.level < 1:
+            raise r.fail("allows no release or asks for level 0")
+        if body.flags or body.share or body.threshold:
+            raise r.fail("uses a feature that this version does not know")
+        return body
+
+    def encode(self) -> bytes:
+        writer = Writer().raw(self.secret).raw(self.launch_id).raw(self.inputs).raw(self.profile)
+        writer.u64(self.expires).u16(self.releases).u8(self.level).u16(self.flags)
+        return writer.u8(self.share).u8(self.threshold).done()

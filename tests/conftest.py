@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The shared collection of other people's evidence, beside the checkout; it is never part of the repository."""
+    path = ROOT.parent / "shared" / "corpus"
+    if not path.is_dir():
+        pytest.skip("no ../shared/corpus beside this checkout: tests on other people's evidence are left out")
+    return path
+
+
+@pytest.fixture(scope="session")
+def boots() -> Path:
+    """Our own recordings of measured boots."""
+    return ROOT / "vectors" / "boots"
