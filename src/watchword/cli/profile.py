@@ -1,0 +1,69 @@
+"""``watchword profile``: check what a tenant demands of a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from watchword.cli.output import emit, json_option
+from watchword.errors import MalformedError
+from watchword.policy.explain import explain_profile
+from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
+
+__all__ = ["profile"]
+
+
+@click.group()
+def profile() -> None:
+    """Check what you demand of a host.
+
+    \b
+    Example:
+      watchword profile check gold.json
+    """
+
+
+@profile.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def check(file: Path, as_json: bool) -> None:
+    """Say in words what a profile means; refuse one that accepts everything.
+
+    \b
+    Example:
+      watchword profile check gold.json
+    """
+    parsed = Profile.parse(read_bounded(file, MAX_PROFILE_SIZE))
+    lines = explain_profile(parsed)
+    document = {
+        "id": parsed.id.hex(),
+        "name": parsed.name,
+        "pcrs": list(parsed.pcrs),
+        "levels": [level.name for level in parsed.levels],
+        "words": lines,
+    }
+    emit(document, "\n".join(lines), as_json=as_json)
+
+
+@profile.command("id")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def identity(file: Path, as_json: bool) -> None:
+    """Print the id of a profile: the SHA-256 of its exact bytes.
+
+    \b
+    Example:
+      watchword profile id gold.json
+    """
+    parsed = Profile.parse(read_bounded(file, MAX_PROFILE_SIZE))
+    emit({"id": parsed.id.hex()}, parsed.id.hex(), as_json=as_json)
+
+
+def read_bounded(file: Path, limit: int) -> bytes:
+    """The content of ``file``, which may have ``limit`` bytes at most."""
+    with file.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise MalformedError(f"{file.name}: is longer than the {limit} bytes that are allowed", code="file-too-large")
+    return data

@@ -1,0 +1,172 @@
+"""``watchword stack``: describe the software of a host, check a description, endorse it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from watchword.cli.output import emit, json_option, note
+from watchword.cli.profile import read_bounded
+from watchword.crypto import dsse
+from watchword.errors import MalformedError, UsageError
+from watchword.policy.capture import (
+    DEFAULT_COMPONENTS,
+    CapturedFile,
+    capture_stack,
+    captured_events,
+    captured_files,
+)
+from watchword.policy.document import load, parse_digest
+from watchword.policy.explain import explain_stack
+from watchword.policy.stack import MAX_STACK_SIZE, PAYLOAD_TYPE, CompiledStack, path_bytes
+from watchword.wire.ima_log import ImaLog
+from watchword.wire.tcg_log import EventLog
+
+__all__ = ["stack"]
+
+_MAX_LOG = 64 * 1024 * 1024
+_MAX_KEY_FILE = 16 * 1024
+_COMPONENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,63})=([0-9]{1,2}(?:,[0-9]{1,2})*)")
+
+
+@click.group()
+def stack() -> None:
+    """Describe and endorse the software of a host.
+
+    \b
+    Example:
+      watchword stack check compute.json
+    """
+
+
+@stack.command()
+@click.option("--eventlog", required=True, type=click.Path(path_type=Path), help="The firmware's event log.")
+@click.option("--ima", type=click.Path(path_type=Path), help="The kernel's binary runtime measurement list.")
+@click.option("--files", type=click.Path(path_type=Path), help='More files: JSON, {"/path": "sha256:…"}.')
+@click.option("--name", required=True, help="Name of the stack, the same for all its releases.")
+@click.option("--version", required=True, help="Version of this release.")
+@click.option("--serial", default=1, type=click.IntRange(min=1), show_default=True, help="Counts releases up.")
+@click.option("--component", "components", multiple=True, help="NAME=PCR[,PCR…]; replaces the default components.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Where to write the stack.")
+@json_option
+def capture(
+    eventlog: Path,
+    ima: Path | None,
+    files: Path | None,
+    name: str,
+    version: str,
+    serial: int,
+    components: tuple[str, ...],
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Make a first stack from a host's own logs. It says what that host did, so look at it before you endorse it.
+
+    \b
+    Example:
+      watchword stack capture --eventlog eventlog.bin --ima ima.bin --name compute --version 1.0 -o compute.json
+    """
+    listed: list[CapturedFile] = []
+    if ima is not None:
+        listed += captured_files(ImaLog.parse(read_bounded(ima, _MAX_LOG)))
+    if files is not None:
+        listed += _read_files(files)
+    document = capture_stack(
+        name=name,
+        version=version,
+        serial=serial,
+        events=captured_events(EventLog.parse(read_bounded(eventlog, _MAX_LOG))),
+        files=None if ima is None and files is None else listed,
+        components=_components(components) if components else DEFAULT_COMPONENTS,
+    )
+    parsed = CompiledStack.parse(document)
+    output.write_bytes(document)
+    note("this stack was captured, not computed: it is as good as the host that it came from")
+    emit(_summary(parsed), "\n".join(explain_stack(parsed)), as_json=as_json)
+
+
+@stack.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def check(file: Path, as_json: bool) -> None:
+    """Say in words what a stack means.
+
+    \b
+    Example:
+      watchword stack check compute.json
+    """
+    parsed = CompiledStack.parse(read_bounded(file, MAX_STACK_SIZE))
+    emit(_summary(parsed), "\n".join(explain_stack(parsed)), as_json=as_json)
+
+
+@stack.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Ed25519 private key, PKCS #8 PEM.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Where to write the envelope.")
+@json_option
+def endorse(file: Path, key: Path, output: Path, as_json: bool) -> None:
+    """Sign a stack: you vouch for that software. The result is a DSSE envelope that contains the stack.
+
+    \b
+    Example:
+      watchword stack endorse compute.json --key endorser.pem -o compute.dsse.json
+    """
+    data = read_bounded(file, MAX_STACK_SIZE)
+    parsed = CompiledStack.parse(data)
+    signer = _private_key(key)
+    output.write_bytes(dsse.sign(data, PAYLOAD_TYPE, [signer]))
+    key_id = dsse.key_id(signer.public_key())
+    emit({**_summary(parsed), "key_id": key_id}, f"{parsed.label} endorsed by key {key_id}", as_json=as_json)
+
+
+def _summary(parsed: CompiledStack) -> dict[str, object]:
+    return {
+        "name": parsed.name,
+        "version": parsed.version,
+        "serial": parsed.serial,
+        "origin": parsed.origin,
+        "digest": parsed.digest.hex(),
+        "pcrs": list(parsed.pcrs),
+        "components": {c.name: [v.name for v in c.variants] for c in parsed.components},
+        "files": len(parsed.files),
+    }
+
+
+def _components(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    components: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        found = _COMPONENT.fullmatch(text)
+        if found is None or found[1] in components:
+            raise UsageError("capture-components", f"--component {text}: write NAME=PCR,PCR and each name once")
+        components[found[1]] = tuple(int(pcr) for pcr in found[2].split(","))
+    return components
+
+
+def _read_files(file: Path) -> list[CapturedFile]:
+    listed: list[CapturedFile] = []
+    document = load(read_bounded(file, MAX_STACK_SIZE), dict[str, str | tuple[str, ...]], "files", MAX_STACK_SIZE)
+    for text, digests in document.items():
+        for digest in (digests,) if isinstance(digests, str) else digests:
+            alg, value = parse_digest("files", json.dumps(text), digest)
+            listed.append((path_bytes(text), alg, value))
+    return listed
+
+
+def _private_key(file: Path) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(read_bounded(file, _MAX_KEY_FILE), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UsageError(
+            "key-file",
+            f"{file.name} is not an unencrypted private key in PEM",
+            hint="openssl genpkey -algorithm ed25519",
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise MalformedError(f"{file.name}: endorsing needs an Ed25519 key", code="key-file")
+    return key

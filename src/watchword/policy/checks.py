@@ -1,0 +1,212 @@
+"""The rules of a level, one small function each. All run, all findings are collected (clauses D5, E2 to E5).
+
+To add a rule: a field in ``profile.Rules``, a function here, a line in ``CHECKS``, a test that only it can fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from watchword.errors import Finding
+from watchword.policy.document import digest_name
+from watchword.policy.file_signature import is_signed
+from watchword.policy.profile import Profile, Rules
+from watchword.policy.release import StackRelease
+from watchword.policy.stack import CompiledStack, path_text
+from watchword.verify.host import VerifiedHost
+from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
+
+__all__ = ["CHECKS", "Context", "runtime_findings"]
+
+_MAX_FILE_FINDINGS = 100  # enough to see what is wrong; a hostile log must not fill the receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the rules look at: host and profile, the release that the boot log matched (or None and why), the time.
+
+    ``challenged_at`` and ``now`` are Unix seconds; ``runtime`` are the D5 findings for this release, worked out once.
+    """
+
+    host: VerifiedHost
+    profile: Profile
+    release: StackRelease | None
+    unmatched: tuple[Finding, ...]
+    runtime: tuple[Finding, ...]
+    challenged_at: int
+    now: int
+
+
+Check = Callable[[Context, Rules], Iterator[Finding]]
+
+
+def identity_class(context: Context, rules: Rules) -> Iterator[Finding]:
+    found = context.host.ak.ek_class
+    if found not in rules.identity:
+        wanted = ", ".join(rules.identity)
+        yield Finding("E5", "identity-class", "the TPM is of a class that is not accepted", wanted, str(found.value))
+
+
+def tpm_firmware(context: Context, rules: Rules) -> Iterator[Finding]:
+    # verify_quote can check this too; it is repeated because the profile, not the caller, must have the last word.
+    allowed, found = context.profile.tpm_firmware, context.host.pcrs.firmware_version
+    if allowed is not None and found not in allowed:
+        wanted = " or ".join(f"{version:016x}" for version in sorted(allowed))
+        yield Finding("B10", "quote-firmware", "the TPM has a firmware that is not accepted", wanted, f"{found:016x}")
+
+
+def secure_boot(context: Context, rules: Rules) -> Iterator[Finding]:
+    found = context.host.boot.facts.secure_boot
+    # None is "the log does not say": not the same as off, and never good enough.
+    if rules.secure_boot is not None and found is not rules.secure_boot:
+        words = {True: "on", False: "off", None: "not known"}
+        yield Finding("E5", "secure-boot", "Secure Boot", words[rules.secure_boot], words[found])
+
+
+def stack_matched(context: Context, rules: Rules) -> Iterator[Finding]:
+    if context.release is None:
+        yield from context.unmatched or (
+            Finding("E2", "stack-none", "no stack is on file that this host could be compared with"),
+        )
+
+
+def stack_named(context: Context, rules: Rules) -> Iterator[Finding]:
+    release = context.release
+    if release and rules.stacks is not None and release.stack.name not in rules.stacks:
+        wanted = ", ".join(rules.stacks)
+        yield _stack_finding("E2", "stack-none", "this level does not accept the stack", release, wanted)
+
+
+def coverage(context: Context, rules: Rules) -> Iterator[Finding]:
+    release = context.release
+    if release:
+        missing = sorted(set(rules.covers) - set(release.stack.pcrs))
+        if missing:
+            text = "the stack says nothing about PCRs that this level wants judged"
+            yield _stack_finding("E2", "coverage", text, release, _numbers(rules.covers), _numbers(release.stack.pcrs))
+
+
+def validity(context: Context, rules: Rules) -> Iterator[Finding]:
+    release, now = context.release, context.now
+    if release is None:
+        return
+    stack = release.stack
+    if stack.not_before is not None and now < stack.not_before:
+        yield _stack_finding("E3", "stack-expired", "not valid yet", release, f"from {stack.not_before}", str(now))
+    if stack.not_after is not None and now >= stack.not_after:
+        yield _stack_finding("E3", "stack-expired", "no longer valid", release, f"until {stack.not_after}", str(now))
+    if release.retire_at is not None and now >= release.retire_at:
+        yield _stack_finding("E3", "stack-expired", "retired", release, f"until {release.retire_at}", str(now))
+
+
+def not_revoked(context: Context, rules: Rules) -> Iterator[Finding]:
+    if context.release and context.release.state == "revoked":
+        yield _stack_finding("E3", "stack-revoked", "the stack was revoked", context.release)
+
+
+def not_rolled_back(context: Context, rules: Rules) -> Iterator[Finding]:
+    if context.release:
+        stack = context.release.stack
+        least = rules.min_serial.get(stack.name, 0)
+        if stack.serial < least:
+            text = "the stack is older than this level accepts"
+            yield _stack_finding("E3", "stack-rolled-back", text, context.release, str(least), str(stack.serial))
+
+
+def endorsed(context: Context, rules: Rules) -> Iterator[Finding]:
+    if context.release and rules.endorsers is not None:
+        found = len(context.release.endorsed_by & set(rules.endorsers.keys))
+        if found < rules.endorsers.threshold:
+            wanted = f"{rules.endorsers.threshold} of {len(rules.endorsers.keys)}"
+            text = "too few of the accepted endorsers signed the stack"
+            yield _stack_finding("E3", "stack-endorsers", text, context.release, wanted, str(found))
+
+
+def age(context: Context, rules: Rules) -> Iterator[Finding]:
+    # The quote is younger than the nonce in it, so the nonce's age is an upper bound that the host cannot move.
+    seconds = context.now - context.challenged_at
+    if not 0 <= seconds <= rules.max_age_seconds:
+        limit = f"0 to {rules.max_age_seconds} seconds"
+        yield Finding("E4", "evidence-age", "the challenge was not issued just now", limit, f"{seconds} seconds")
+
+
+def runtime_listed(context: Context, rules: Rules) -> Iterator[Finding]:
+    if rules.runtime == "listed":
+        yield from context.runtime
+
+
+def no_violations(context: Context, rules: Rules) -> Iterator[Finding]:
+    log = context.host.runtime
+    if rules.reject_violations and log is not None and log.violations:
+        text = "the kernel measured files while they were being changed, their content is not known"
+        yield Finding("D5", "runtime-violation", text, "no violations", str(len(log.violations)))
+
+
+CHECKS: tuple[Check, ...] = (
+    identity_class,
+    tpm_firmware,
+    secure_boot,
+    stack_matched,
+    stack_named,
+    coverage,
+    validity,
+    not_revoked,
+    not_rolled_back,
+    endorsed,
+    age,
+    runtime_listed,
+    no_violations,
+)
+
+
+def runtime_findings(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> tuple[Finding, ...]:
+    """D5: every measured file must be one that ``stack`` lists, with that digest at that path or at any path.
+
+    A log that was not quoted, a stack without a runtime part and an entry that was not understood are findings too.
+    At most 100 files are described; the last finding counts the others.
+    """
+    if log is None:
+        return (Finding("D5", "runtime-file", "there is no verified runtime log"),)
+    if not stack.runtime:
+        return (Finding("D5", "runtime-file", f"stack {stack.label} lists no files"),)
+    findings = [finding for finding in log.findings if finding.fatal]
+    unlisted = [file for file in log.measured if not _allowed(file, stack)]
+    findings += [_file_finding(stack, file) for file in unlisted[:_MAX_FILE_FINDINGS]]
+    if len(unlisted) > _MAX_FILE_FINDINGS:
+        text = f"and {len(unlisted) - _MAX_FILE_FINDINGS} more files"
+        findings.append(Finding("D5", "runtime-file", text))
+    return tuple(findings)
+
+
+def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
+    """Whether the stack lists the file, or somebody that the stack trusts signed it."""
+    if file.kind == "verity":
+        return False  # the digest of a hash tree: stacks list digests of contents, and the two must not be mixed up
+    digest = (file.alg, file.digest)
+    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:
+        return True
+    if file.signature is None or file.kind != "ima" or not stack.signers:
+        return False
+    return is_signed(file.alg, file.digest, file.signature, stack.signers)
+
+
+def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
+    known = stack.files.get(file.path)
+    if known is None:
+        message, expected = "a file ran that the stack does not list", ""
+    else:
+        message = "a file ran with a content that the stack does not list"
+        expected = " or ".join(sorted(f"{digest_name(a)}:{d.hex()}" for a, d in known))
+    actual = f"{'verity:' if file.kind == 'verity' else ''}{digest_name(file.alg)}:{file.digest.hex()}"
+    return Finding("D5", "runtime-file", message, expected, actual, f"file {path_text(file.path)}")
+
+
+def _stack_finding(
+    clause: str, code: str, message: str, release: StackRelease, expected: str = "", actual: str = ""
+) -> Finding:
+    return Finding(clause, code, message, expected, actual or release.stack.label, f"stack {release.stack.label}")
+
+
+def _numbers(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))

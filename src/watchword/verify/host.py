@@ -1,0 +1,97 @@
+"""The numbered list: from raw evidence to a host that is what it says it is (clauses A5, B, C and D).
+
+Everything here is about authenticity and stops at the first failure. Whether the host is good enough is asked by
+``policy.appraise``, which takes nothing but a :class:`VerifiedHost`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+
+from watchword.errors import Finding, MalformedError, Rejected
+from watchword.verify.ak import VerifiedAk
+from watchword.verify.boot_log import VerifiedBootLog, verify_boot_log
+from watchword.verify.ima_log import RuntimeSeen, VerifiedRuntimeLog, verify_ima_log
+from watchword.verify.quote import LastSeen, VerifiedPcrs, verify_quote
+from watchword.wire.ima_log import ImaLog
+from watchword.wire.tcg_log import EventLog
+from watchword.wire.tpm.algorithms import Alg
+from watchword.wire.tpm.pcr import PcrValues, Selections
+
+__all__ = ["VerifiedHost", "verify_host"]
+
+_RUNTIME_PCR = 10
+_PROOF = object()  # module-private: whoever has it went through verify_host
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedHost:
+    """A host whose identity, quote and logs belong together. ``runtime`` is None when PCR 10 was not quoted."""
+
+    _proof: InitVar[object]
+    ak: VerifiedAk
+    pcrs: VerifiedPcrs
+    boot: VerifiedBootLog
+    runtime: VerifiedRuntimeLog | None
+
+    def __post_init__(self, _proof: object) -> None:
+        if _proof is not _PROOF:
+            raise TypeError("a VerifiedHost is made by verify_host and nowhere else")
+
+
+def verify_host(
+    *,
+    ak: VerifiedAk,
+    revoked: bool,
+    attest: bytes,
+    signature: bytes,
+    pcrs: PcrValues,
+    event_log: bytes,
+    ima_log: bytes,
+    binding: bytes,
+    selections: Selections,
+    last: LastSeen | None,
+    seen: RuntimeSeen | None,
+    max_ahead: int,
+    firmware_allowed: frozenset[int] | None = None,
+) -> VerifiedHost:
+    """Run the whole list over one piece of evidence.
+
+    ``ak`` was proven at enrolment (A1 to A4) and ``revoked`` is what the authority has on file for its host (A5).
+    ``attest`` is a TPMS_ATTEST and ``signature`` a TPMT_SIGNATURE as they arrived; ``pcrs`` are the values the host
+    claims; ``binding`` (32 bytes) is the extraData that the caller recomputed, over a nonce whose freshness and single
+    use the caller answers for (B6); ``selections`` is what was asked for, of one bank; ``last`` and ``seen`` are what
+    this host showed before, if anything; at most ``max_ahead`` runtime entries may follow the quote.
+    Raises MalformedError or Rejected with the clause of the first check that fails.
+    """
+    bank = _only_bank(selections)
+    if revoked:  # A5
+        raise Rejected(
+            Finding("A5", "host-revoked", "this host was revoked or merged with another", actual=ak.host_id.hex())
+        )
+    # B1 magic, B2 type, B3 nothing left over, B4 signature, B5 binding (and with it B6 the nonce),
+    # B7 selection, B8 values, B9 clock and reboots, B10 firmware
+    verified = verify_quote(
+        attest=attest,
+        signature=signature,
+        pcrs=pcrs,
+        ak=ak,
+        binding=binding,
+        selections=selections,
+        last=last,
+        firmware_allowed=firmware_allowed,
+    )
+    events = EventLog.parse(event_log)  # C1
+    boot = verify_boot_log(events, verified, bank)  # C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot
+    runtime = None
+    if _RUNTIME_PCR in selections[0].pcrs:
+        entries = ImaLog.parse(ima_log)  # D1
+        # D2 template digests, D3 a prefix replays, D4 boot_aggregate, D6 continues what was seen
+        runtime = verify_ima_log(entries, verified, bank, max_ahead=max_ahead, seen=seen)
+    return VerifiedHost(_PROOF, ak, verified, boot, runtime)
+
+
+def _only_bank(selections: Selections) -> Alg:
+    if len(selections) != 1:
+        raise MalformedError("selection: exactly one PCR bank is quoted")
+    return selections[0].bank
