@@ -143,9 +143,7 @@ class Launch:
             ak, profile = self._prerequisites(known)
             self.host = self._verify(ak, profile.selections(), known, profile.max_log_ahead)
             challenged_at = self.nonce_expires - challenge.LIFETIME
-            self._appraisal = appraise(
-                self.host, profile, known.releases, self.now, challenged_at=challenged_at
-            )
+            self._appraisal = appraise(self.host, profile, known.releases, self.now, challenged_at=challenged_at)
             self._approved = self._appraisal.approve(self.grant.level)  # F2
         except Rejected as rejected:
             self._refuse(rejected)
@@ -167,6 +165,12 @@ class Launch:
         except Rejected as rejected:
             self._refuse(rejected)
         self._move("count")
+
+    def refuse(self, rejected: Rejected) -> None:
+        """Refuse for a reason from outside of the evidence: a record on file that does not hold any more."""
+        self._expect("refuse")
+        self.findings = rejected.findings
+        self._move("refuse")
 
     def decision(self, *, releases: int, pseudonym_key: bytes, lease: int = release.LEASE) -> Decision:
         """The entry for the log, in ``COUNTED`` or ``REFUSED``; ``releases`` counts this one if it is one."""
@@ -244,9 +248,7 @@ class Launch:
             raise Rejected(Finding("C1", "evidence-malformed", error.message)) from None
 
     def _refuse(self, rejected: Rejected) -> NoReturn:
-        self.findings = rejected.findings
-        self._expect("refuse")
-        self._move("refuse")
+        self.refuse(rejected)
         raise rejected
 
     def _expect(self, step: str) -> None:

@@ -28,7 +28,7 @@ from watchword.wire.tpm.templates import EkKind, nv_certificate_index
 
 __all__ = ["EkAuthority", "Farm", "SwTpm", "have_swtpm"]
 
-_CMD_INIT, _CMD_SET_LOCALITY = 2, 5
+_CMD_GET_CAPABILITY, _CMD_INIT, _CMD_SET_LOCALITY = 1, 2, 5
 _PATH_MAX = 107  # sun_path
 _START_SECONDS = 10.0
 # What makers give a certificate: written with platform authorization, readable by all, not subject to lockout.
@@ -88,15 +88,12 @@ class SwTpm:
         _RUNNING.add(self)
 
     def wait(self) -> None:
-        """Wait until it serves its control socket. Raises Unavailable."""
+        """Wait until it serves both of its sockets. Raises Unavailable."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.running:
-            try:
-                self._control().close()
-            except OSError:
-                time.sleep(0.002)
-            else:
+            if self._serves():
                 return
+            time.sleep(0.002)
         log = (self.folder / "log").read_text(errors="replace")
         self.stop()
         raise Unavailable("swtpm-start", f"swtpm did not start: {log.strip()[-500:]}")
@@ -158,6 +155,15 @@ class SwTpm:
                 write_nv(tpm, nv_certificate_index(kind), certificate)
                 self.certificates[kind] = certificate
         return self.certificates
+
+    def _serves(self) -> bool:
+        """It binds the control socket before the other one, and answers there once it serves both."""
+        try:
+            with self._control() as sock:
+                sock.sendall(_CMD_GET_CAPABILITY.to_bytes(4, "big"))
+                return bool(sock.recv(8))
+        except OSError:
+            return False
 
     def _control(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -60,9 +60,7 @@ def stack_from_recording(folder: Path, *, name: str = "compute", version: str = 
     ]
     files: Mapping[str, str] = json.loads((folder / "files.json").read_text())
     listed = [(os.fsencode(path), Alg.SHA256, bytes.fromhex(value.split(":")[1])) for path, value in files.items()]
-    return capture_stack(
-        name=name, version=version, serial=serial, events=events, files=listed, components=COMPONENTS
-    )
+    return capture_stack(name=name, version=version, serial=serial, events=events, files=listed, components=COMPONENTS)
 
 
 def profile_document(*, stacks: Iterable[str] = ("compute",), **rules: Any) -> bytes:
@@ -123,7 +121,9 @@ class TestHost:
     def view(self, tpm: Any) -> Host:
         """What the agent works with."""
         machine = self.machine
-        return Host(tpm, self.exchange, self.world.keys.key_list, EkKind.P256, machine.event_log_path, machine.ima_log_path)
+        return Host(
+            tpm, self.exchange, self.world.keys.key_list, EkKind.P256, machine.event_log_path, machine.ima_log_path
+        )
 
     def enrol(self) -> bytes:
         """Enrol, for the first time or again."""

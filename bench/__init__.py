@@ -1,0 +1,1 @@
+"""Benchmarks. Ratios within one run mean something everywhere; absolute figures mean this machine, today."""

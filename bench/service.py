@@ -1,0 +1,118 @@
+"""A release end to end: what it costs the authority, and what a launch waits for.
+
+A real authority process over TLS on loopback, one emulated host, one token per launch. The authority's CPU is what the
+kernel accounts to its process, so it includes HTTP, TLS, Python and the durable write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.measure import Figure
+from bench.parts import BOOTS
+from watchword.agent.enrol import enrol
+from watchword.agent.host import Host
+from watchword.agent.transport import HttpsExchange
+from watchword.agent.unseal import obtain_secret
+from watchword.crypto.keylist import KeyList, verify_chain
+from watchword.crypto.token import seal_token
+from watchword.policy.profile import Profile
+from watchword.testing.emulated import EmulatedHost
+from watchword.testing.farm import Farm
+from watchword.testing.world import profile_document, stack_from_recording
+from watchword.wire.token import TokenBody
+from watchword.wire.tpm.templates import EkKind
+
+__all__ = ["run"]
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def run(launches: int = 300) -> Iterator[Figure]:
+    """The two figures: CPU of the authority per release, and latency of a launch."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ww-bench-")))
+        farm = stack.enter_context(Farm(1))
+        process, url, keys = _authority(stack, folder, farm.authority.root)
+        machine = EmulatedHost(farm.tpms[0], BOOTS / "good")
+        profile = Profile.parse(profile_document())
+        exchange = HttpsExchange(url, keys)
+        stack.callback(exchange.close)
+        tpm = stack.enter_context(machine.tpm.client())
+        host = Host(tpm, exchange, keys, EkKind.P256, machine.event_log_path, machine.ima_log_path)
+        host_id = enrol(host, farm.authority.intermediates)
+        tokens = [_token(keys, profile) for _ in range(launches + 20)]
+        for token in tokens[:20]:  # warm up
+            obtain_secret(host, host_id, token, "warm")
+        cpu, times = _cpu(process.pid), []
+        for number, token in enumerate(tokens[20:]):
+            start = time.perf_counter()
+            obtain_secret(host, host_id, token, f"vm-{number}")
+            times.append((time.perf_counter() - start) * 1e6)
+        spent = (_cpu(process.pid) - cpu) / launches * 1e6
+    yield Figure(
+        "release, authority CPU",
+        spent,
+        spent,
+        spent,
+        launches,
+        "challenge and release over TLS, with the durable write",
+    )
+    yield Figure(
+        "release, added latency", statistics.median(times), min(times), max(times), launches, "wall time, TPM included"
+    )
+
+
+def _authority(stack: ExitStack, folder: Path, root: bytes) -> tuple[subprocess.Popen[bytes], str, KeyList]:
+    data, ready = folder / "authority", folder / "ready"
+    log = stack.enter_context((folder / "log").open("wb"))
+    command = [sys.executable, "-m", "watchword", "authority"]
+    process = subprocess.Popen(
+        [*command, "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--ready-file", str(ready)],
+        stdout=log,
+        stderr=log,
+    )
+    stack.callback(lambda: (process.send_signal(signal.SIGTERM), process.wait(20)))
+    deadline = time.monotonic() + 60
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError((folder / "log").read_text())
+        time.sleep(0.05)
+    for name, content, arguments in (
+        ("root.der", root, ["anchor", "add", "--class", "virtual"]),
+        ("stack.json", stack_from_recording(BOOTS / "good"), ["stack", "add", "--unendorsed"]),
+        ("profile.json", profile_document(), ["profile", "add"]),
+    ):
+        (folder / name).write_bytes(content)
+        subprocess.run(
+            [*command, *arguments, str(folder / name), "--data", str(data)], check=True, stdout=subprocess.DEVNULL
+        )
+    answer = json.loads(ready.read_text())
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the fingerprint is the check
+    with urllib.request.urlopen(answer["url"] + "/v1/keys", context=context, timeout=10) as response:
+        chain = [json.dumps(envelope).encode() for envelope in json.load(response)["keys"]]
+    return process, answer["url"], verify_chain(chain, answer["fingerprint"])
+
+
+def _token(keys: KeyList, profile: Profile) -> str:
+    body = TokenBody(os.urandom(32), os.urandom(16), bytes(32), profile.id, int(time.time()) + 3600, 1, 2)
+    return seal_token(body, keys.sealing_key())
+
+
+def _cpu(pid: int) -> float:
+    """User and system seconds of a process and all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK

@@ -1,0 +1,77 @@
+"""Collects evidence: a quote, the PCR values it covers, and the logs that explain them.
+
+The order matters. The firmware's log never changes after boot. The kernel's log grows all the time, so it is read
+*after* the quote: it then holds everything that the quote covers and perhaps a little more (D3 allows a log that runs
+ahead, and nothing could allow one that lags behind).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchword.agent.tpm.client import Tpm
+from watchword.errors import Unavailable
+from watchword.wire.evidence import MAX_LOG
+from watchword.wire.tpm.pcr import PcrValues, Selections
+
+__all__ = ["RUNTIME_PCR", "Measurements", "measure", "read_log"]
+
+RUNTIME_PCR = 10
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """``attest`` TPMS_ATTEST and ``signature`` TPMT_SIGNATURE, the ``pcrs`` that they cover, and both binary logs."""
+
+    attest: bytes
+    signature: bytes
+    pcrs: PcrValues
+    event_log: bytes
+    ima_log: bytes
+
+
+def measure(tpm: Tpm, selections: Selections, extra_data: bytes, *, event_log: Path, runtime_log: Path) -> Measurements:
+    """Quote ``selections`` with ``extra_data`` (at most 64 bytes) and read the logs.
+
+    The kernel's log is read only when PCR 10 is asked for. Raises :class:`Unavailable`: ``tpm-bank`` when the TPM does
+    not have what was selected, ``log-unreadable``, ``log-size``; or a TPM error.
+    """
+    _check_banks(tpm, selections)
+    firmware = read_log(event_log, "the firmware's event log")
+    attest, signature, pcrs = tpm.quote_values(selections, extra_data)
+    asked = any(RUNTIME_PCR in selection.pcrs for selection in selections)
+    runtime = read_log(runtime_log, "the kernel's measurement log (IMA)") if asked else b""
+    return Measurements(attest, signature, pcrs, firmware, runtime)
+
+
+def _check_banks(tpm: Tpm, selections: Selections) -> None:
+    """A TPM quotes a bank that it does not have without complaint, as nothing at all: say so before the authority."""
+    allocated = {bank.bank: set(bank.pcrs) for bank in tpm.banks()}
+    for wanted in selections:
+        if not set(wanted.pcrs) <= allocated.get(wanted.bank, set()):
+            raise Unavailable(
+                "tpm-bank",
+                f"this TPM does not have the PCRs that the profile asks for: {wanted}",
+                hint="Activate that PCR bank in the firmware setup, or ask for a profile over another bank.",
+            )
+
+
+def read_log(path: Path, what: str) -> bytes:
+    """The whole of a kernel log file, at most 8 MiB. Raises :class:`Unavailable` (``log-unreadable``, ``log-size``)."""
+    data = bytearray()
+    try:
+        with path.open("rb", buffering=0) as file:
+            # Files of securityfs have no size: read until the end.
+            while chunk := file.read(_CHUNK):
+                data += chunk
+                if len(data) > MAX_LOG:
+                    raise Unavailable("log-size", f"{what} is larger than {MAX_LOG} bytes")
+    except OSError as error:
+        raise Unavailable(
+            "log-unreadable",
+            f"{what} cannot be read at {path}: {error.strerror}",
+            hint="It needs root and a mounted securityfs; the runtime log needs a kernel that measures (IMA).",
+        ) from None
+    return bytes(data)

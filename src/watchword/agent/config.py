@@ -1,0 +1,177 @@
+"""The agent's settings: one small TOML file, every value of which a flag can replace.
+
+[authority]
+url = "https://authority.example:8443"
+keys = "/etc/watchword/authority.json"     # what GET /v1/keys of the authority answered
+fingerprint = "SHA256:…"                   # of its first root key, from somebody you trust
+relay = "http://controller.example:8444"   # instead of the direct way; optional
+
+[tpm]
+address = "device:/dev/tpmrm0"
+event_log = "/sys/kernel/security/tpm0/binary_bios_measurements"
+runtime_log = "/sys/kernel/security/ima/binary_runtime_measurements"
+intermediates = ["/etc/watchword/tpm-maker-intermediate.der"]
+
+[host]
+state = "/var/lib/watchword-agent"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from watchword.agent.host import EVENT_LOG, RUNTIME_LOG
+from watchword.agent.transport import Exchange, HttpsExchange, RelayExchange
+from watchword.crypto.keylist import KeyList, verify_chain
+from watchword.errors import UsageError
+from watchword.wire.tpm.templates import EkKind
+
+__all__ = ["DEFAULT_FILE", "Config", "Enrolment", "load"]
+
+DEFAULT_FILE = Path("/etc/watchword/agent.toml")
+_MAX_FILE = 64 * 1024
+_MAX_KEYS = 8 << 20
+_MAX_CERTIFICATE = 8192
+_KEYS = {
+    "authority": {"url": "url", "keys": "keys", "fingerprint": "fingerprint", "relay": "relay"},
+    "tpm": {"address": "tpm", "event_log": "event_log", "runtime_log": "runtime_log", "intermediates": "intermediates"},
+    "host": {"state": "state"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings; empty strings are unset. ``tpm`` is an address as the TPM transport reads it."""
+
+    url: str = ""
+    keys: Path | None = None
+    fingerprint: str = ""
+    relay: str = ""
+    tpm: str = "device:/dev/tpmrm0"
+    event_log: Path = EVENT_LOG
+    runtime_log: Path = RUNTIME_LOG
+    intermediates: tuple[Path, ...] = ()
+    state: Path = Path("/var/lib/watchword-agent")
+
+    def with_flags(self, **flags: Any) -> Config:
+        """These settings with every flag that is not None in place of the file's value."""
+        return replace(self, **{name: value for name, value in flags.items() if value is not None})
+
+    def authority_keys(self) -> KeyList:
+        """The pinned keys. Raises :class:`UsageError`, and what :func:`verify_chain` raises."""
+        if self.keys is None or not self.fingerprint:
+            raise UsageError(
+                "authority-unset",
+                "no authority is pinned on this host",
+                hint="Save GET /v1/keys of the authority to a file and give it with --keys, and its --fingerprint.",
+            )
+        document = _read(self.keys, _MAX_KEYS)
+        try:
+            envelopes = msgspec.json.decode(document, type=_KeyFile).keys
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UsageError("keys-file", f"{self.keys} is not a list of keys: {error}") from None
+        return verify_chain([bytes(envelope) for envelope in envelopes], self.fingerprint)
+
+    def exchange(self, keys: KeyList) -> Exchange:
+        """The way to the authority: the relay when there is one. Raises :class:`UsageError`."""
+        if self.relay:
+            return RelayExchange(self.relay)
+        if not self.url:
+            raise UsageError("authority-unset", "neither the authority's address nor a relay is set")
+        return HttpsExchange(self.url, keys)
+
+    def intermediate_certificates(self) -> tuple[bytes, ...]:
+        """The DER certificates between the TPM's and its maker's root."""
+        return tuple(_read(path, _MAX_CERTIFICATE) for path in self.intermediates)
+
+
+class _KeyFile(msgspec.Struct):
+    keys: list[msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What a host remembers of its enrolment: nothing secret, and nothing that cannot be had again by enrolling."""
+
+    host_id: bytes
+    ek_kind: EkKind
+
+    def save(self, state: Path) -> None:
+        """Write it below the folder ``state``, whole or not at all."""
+        text = json.dumps({"host_id": self.host_id.hex(), "ek_kind": self.ek_kind.name})
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = state / f".enrolment.{os.getpid()}"
+        temporary.write_text(text + "\n")
+        temporary.replace(state / "enrolment.json")
+
+    @classmethod
+    def read(cls, state: Path) -> Enrolment | None:
+        """What :meth:`save` wrote, or None. Raises :class:`UsageError` (``enrolment-file``) when it is damaged."""
+        path = state / "enrolment.json"
+        if not path.exists():
+            return None
+        try:
+            document = json.loads(_read(path, _MAX_FILE))
+            enrolment = cls(bytes.fromhex(document["host_id"]), EkKind[document["ek_kind"]])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            enrolment = None
+        if enrolment is None or len(enrolment.host_id) != 32:
+            raise UsageError("enrolment-file", f"{path} is damaged", hint="Enrol again: watchword agent enrol")
+        return enrolment
+
+
+def load(path: Path | None) -> Config:
+    """Read a settings file; without ``path`` the default one if it exists. Raises :class:`UsageError` (``config``)."""
+    if path is None and not DEFAULT_FILE.exists():
+        return Config()
+    source = path or DEFAULT_FILE
+    try:
+        document = tomllib.loads(_read(source, _MAX_FILE).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError("config", f"{source}: {error}") from None
+    values: dict[str, Any] = {}
+    for section, content in document.items():
+        if section not in _KEYS or not isinstance(content, dict):
+            raise UsageError("config", f"{source}: there is no section [{section}]")
+        values |= _section(source, section, content)
+    return Config(**values)
+
+
+def _section(source: Path, section: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        name = _KEYS[section].get(key)
+        if name is None:
+            raise UsageError("config", f"{source}: [{section}] has no setting {key!r}")
+        values[name] = _value(f"{source}: [{section}] {key}", name, value)
+    return values
+
+
+def _value(where: str, name: str, value: object) -> object:
+    if name == "intermediates":
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(Path(item) for item in value)
+        raise UsageError("config", f"{where} must be a list of file names")
+    if not isinstance(value, str) or not value:
+        raise UsageError("config", f"{where} must be a text that is not empty")
+    paths = {field.name for field in fields(Config) if "Path" in str(field.type)}
+    return Path(value) if name in paths else value
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError("file-unreadable", f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > limit:
+        raise UsageError("file-size", f"{path} is larger than {limit} bytes")
+    return data

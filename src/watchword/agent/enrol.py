@@ -1,0 +1,51 @@
+"""Makes this host known to an authority: proves that its attestation key lives in the TPM with that EK (A1 to A4).
+
+Source: TPM 2.0 Library, Part 1, "Credential Protection"; Part 3, TPM2_ActivateCredential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from watchword.agent.host import Host
+from watchword.agent.tpm.client import Tpm
+from watchword.agent.transport import ask
+from watchword.wire.evidence import enrol_proof
+from watchword.wire.messages import EnrolBegin, EnrolChallenge, EnrolFinish, Enrolled
+from watchword.wire.tpm.templates import EkKind
+
+__all__ = ["choose_ek", "enrol"]
+
+# Makers of hardware leave P-256 and RSA-2048 certificates, emulators P-384 too; the fastest comes first.
+_PREFERRED = (EkKind.P256, EkKind.P384, EkKind.P256_H, EkKind.RSA2048, EkKind.RSA2048_H, EkKind.RSA3072)
+
+
+def choose_ek(tpm: Tpm) -> EkKind:
+    """The first kind of endorsement key that the TPM has a certificate for; P-256 when it has none (pinned EKs)."""
+    for kind in _PREFERRED:
+        if tpm.read_ek_certificate(kind):
+            return kind
+    return EkKind.P256
+
+
+def enrol(host: Host, intermediates: Sequence[bytes] = ()) -> bytes:
+    """Enrol ``host`` and return its 32-byte host id, a hash of its endorsement key.
+
+    ``intermediates`` are DER certificates between the TPM's and its maker's root. Enrolling again is harmless and
+    needed after TPM2_Clear. Raises :class:`Rejected` with the authority's reason, :class:`Unavailable` or a TPM error.
+    """
+    challenge = ask(host.exchange, host.keys, introduce(host.tpm, host.ek_kind, intermediates), EnrolChallenge)
+    secret = host.tpm.activate_credential(challenge.id_object, challenge.encrypted_secret)
+    finish = EnrolFinish(challenge.cookie, enrol_proof(secret, challenge.cookie))
+    return ask(host.exchange, host.keys, finish, Enrolled).host_id
+
+
+def introduce(tpm: Tpm, kind: EkKind, intermediates: Sequence[bytes] = ()) -> EnrolBegin:
+    """What this TPM says about itself. A host without an EK certificate is known only to authorities that pinned it."""
+    return EnrolBegin(
+        ek_kind=kind,
+        ek_certificate=tpm.read_ek_certificate(kind) or b"",
+        ek_public=tpm.create_ek(kind).encode(),
+        intermediates=tuple(intermediates),
+        ak_public=tpm.create_ak().encode(),
+    )

@@ -1,0 +1,197 @@
+"""What an operator may change. Every act becomes an entry of the decision record, in the same transaction.
+
+The command line works on the data directory while the service runs; the service sees the change at its next request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from watchword.authority.endorsement import endorser_keys, open_stack
+from watchword.authority.keyring import Keyring
+from watchword.authority.store import (
+    AnchorRow,
+    EkPin,
+    EndorserRow,
+    Host,
+    ProfileRow,
+    StackInfo,
+    StackRow,
+    StackState,
+    Store,
+    Transaction,
+)
+from watchword.crypto import dsse
+from watchword.errors import UsageError
+from watchword.policy.profile import Profile
+from watchword.policy.stack import CompiledStack
+from watchword.verify.ek import EkClass, TrustAnchor, host_id, verify_pinned_ek
+from watchword.wire.tpm.public import Public
+
+__all__ = ["Admin"]
+
+_MAX_TEXT: Final = 200  # characters of a label or reason
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Acts of ``actor`` (how the operator is named in the record) at ``now`` (Unix seconds) on ``store``."""
+
+    store: Store
+    now: int
+    actor: str
+
+    # -- whose TPMs are believed ------------------------------------------------------------------------------
+
+    def add_anchor(self, certificate: x509.Certificate, ek_class: EkClass, label: str, der: bytes) -> AnchorRow:
+        """Believe EK certificates below ``certificate`` (``der`` are its bytes).
+
+        Raises :class:`UsageError` (``anchor-not-ca``) when it may not issue certificates (A1).
+        """
+        _require_ca(certificate)
+        row = AnchorRow(hashlib.sha256(der).digest(), TrustAnchor(der, ek_class, _text(label)), self.now)
+        with self.store.transaction() as tx:
+            tx.put_anchor(row)
+            self._record(tx, "anchor-add", row.fingerprint.hex(), ek_class=str(ek_class), label=label)
+        return row
+
+    def remove_anchor(self, fingerprint: bytes) -> None:
+        """Stop believing a certificate authority."""
+        with self.store.transaction() as tx:
+            tx.remove_anchor(fingerprint)
+            self._record(tx, "anchor-remove", fingerprint.hex())
+
+    def pin_ek(self, public: Public, ek_class: EkClass, label: str) -> EkPin:
+        """Believe this one EK without a certificate. Raises :class:`Rejected` (A2) when it cannot be an EK."""
+        verify_pinned_ek(public, {host_id(public): ek_class})
+        pin = EkPin(host_id(public), public.encode(), ek_class, _text(label), self.now)
+        with self.store.transaction() as tx:
+            tx.put_pin(pin)
+            self._record(tx, "ek-pin", pin.host_id.hex(), ek_class=str(ek_class), label=label)
+        return pin
+
+    def unpin_ek(self, identity: bytes) -> None:
+        """Stop believing a pinned EK."""
+        with self.store.transaction() as tx:
+            tx.remove_pin(identity)
+            self._record(tx, "ek-unpin", identity.hex())
+
+    def revoke_host(self, identity: bytes, reason: str) -> Host:
+        """Withdraw an enrolled host for good (A5)."""
+        with self.store.transaction() as tx:
+            tx.revoke_host(identity, _text(reason), self.now)
+            self._record(tx, "host-revoke", identity.hex(), reason=reason)
+        host = self.store.host(identity)
+        assert host is not None  # it was just updated, and hosts are never deleted
+        return host
+
+    # -- what they may run --------------------------------------------------------------------------------------
+
+    def add_endorser(self, key: Ed25519PublicKey, label: str) -> EndorserRow:
+        """Count this key's signatures on stacks, on those that are here already too."""
+        row = EndorserRow(dsse.key_id(key), key.public_bytes_raw(), _text(label), self.now)
+        with self.store.transaction() as tx:
+            tx.put_endorser(row)
+            for stack in self.store.stacks():  # nobody else can add one before we are done
+                if _signed(stack, {row.key_id: key}):
+                    tx.put_endorsement(stack.digest, row.key_id)
+            self._record(tx, "endorser-add", row.key_id, label=label)
+        return row
+
+    def remove_endorser(self, key_id: str) -> None:
+        """Stop counting a key's signatures on stacks."""
+        with self.store.transaction() as tx:
+            tx.remove_endorser(key_id)
+            self._record(tx, "endorser-remove", key_id)
+
+    def add_stack(self, envelope: bytes, *, endorsed: bool) -> StackRow:
+        """Keep a stack release: a DSSE envelope that a known endorser signed, or a bare document.
+
+        Raises :class:`UsageError` (``stack-endorser``) when no known endorser signed, MalformedError, Rejected.
+        """
+        document, signers = envelope, frozenset[str]()
+        if endorsed:
+            document, signers = open_stack(envelope, endorser_keys(self.store.endorsers()))
+            if not signers:
+                raise UsageError(
+                    "stack-endorser",
+                    "no endorser that this authority knows has signed this stack",
+                    hint="add the endorser's public key first: watchword authority endorser add FILE",
+                )
+        stack = CompiledStack.parse(document)
+        row = StackRow(
+            digest=stack.digest,
+            name=stack.name,
+            version=stack.version,
+            serial=stack.serial,
+            state=StackState.ACTIVE,
+            retire_at=None,
+            added_at=self.now,
+            endorsed_by=signers,
+            document=document,
+            envelope=envelope if endorsed else None,
+        )
+        with self.store.transaction() as tx:
+            tx.put_stack(row)
+            self._record(tx, "stack-add", row.digest.hex(), **_named(row), endorsed_by=sorted(signers))
+        return row
+
+    def change_stack(self, row: StackInfo, state: StackState, retire_at: int | None) -> None:
+        """Let a release retire at ``retire_at`` (Unix seconds), or revoke it now and for good (E3)."""
+        with self.store.transaction() as tx:
+            tx.set_stack_state(row.digest, state, retire_at)
+            self._record(tx, f"stack-{state}", row.digest.hex(), **_named(row), retire_at=retire_at)
+
+    def add_profile(self, document: bytes) -> ProfileRow:
+        """Keep a profile under the hash of its exact bytes. Raises :class:`MalformedError` (E1)."""
+        profile = Profile.parse(document)
+        row = ProfileRow(hashlib.sha256(document).digest(), document, profile.name, self.now)
+        with self.store.transaction() as tx:
+            tx.put_profile(row)
+            self._record(tx, "profile-add", row.id.hex(), name=row.name)
+        return row
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    def change_keys(self, act: str, ring: Keyring, change: Callable[[int], Keyring]) -> Keyring:
+        """Rotate keys with one of the methods of ``ring``.
+
+        The record comes first and tells the list that the change starts from: killed in between, there is an entry
+        about a rotation that did not happen, never a rotation without an entry.
+        """
+        with self.store.transaction() as tx:
+            self._record(tx, act, ring.fingerprint, from_version=ring.key_list.version)
+        return change(self.now)
+
+    def _record(self, tx: Transaction, act: str, subject: str, **details: Any) -> None:
+        tx.append_act(self.now, act, subject, by=self.actor, **details)
+
+
+def _named(row: StackInfo) -> dict[str, str]:
+    return {"name": row.name, "version": row.version}
+
+
+def _signed(stack: StackRow, keys: dict[str, Ed25519PublicKey]) -> bool:
+    return stack.envelope is not None and bool(open_stack(stack.envelope, keys)[1])
+
+
+def _text(text: str) -> str:
+    if len(text) > _MAX_TEXT or not text.isprintable():
+        raise UsageError("text", f"a label or reason has at most {_MAX_TEXT} printable characters")
+    return text
+
+
+def _require_ca(certificate: x509.Certificate) -> None:
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        basic, usage = None, None
+    if basic is None or usage is None or not basic.ca or not usage.key_cert_sign:
+        raise UsageError("anchor-not-ca", "this certificate may not issue certificates: it can be no trust anchor")

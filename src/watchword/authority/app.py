@@ -1,0 +1,93 @@
+"""The service as an ASGI application: the route table, and what the routes work with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from watchword.authority.keyring import Keyring
+from watchword.authority.limits import Intake, Limits
+from watchword.authority.problems import handlers
+from watchword.authority.routes.catalogue import get_profile, get_stacks
+from watchword.authority.routes.launches import get_launch
+from watchword.authority.routes.messages import post_message
+from watchword.authority.routes.status import get_keys, get_status
+from watchword.authority.store import Store
+from watchword.errors import Unavailable
+
+__all__ = ["MessageHandler", "Services", "create_app"]
+
+PRUNE_SECONDS: Final = 60
+_log = logging.getLogger("watchword.authority")
+
+
+class MessageHandler(Protocol):
+    """What answers sealed messages."""
+
+    def handle(self, sealed: bytes) -> bytes:
+        """The sealed reply. Raises :class:`MalformedError` when ``sealed`` could not even be opened."""
+
+
+def _unix_time() -> int:
+    return int(time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds."""
+
+    launches: MessageHandler
+    store: Store
+    keyring: Callable[[], Keyring]
+    clock: Callable[[], int] = _unix_time
+    limits: Limits = field(default_factory=Limits)
+
+
+def create_app(services: Services) -> Starlette:
+    """The application; the caller closes the store when it is done."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.intake = Intake(services.limits)
+        pruning = asyncio.create_task(_prune(services, app.state.intake))
+        yield
+        pruning.cancel()
+        with suppress(asyncio.CancelledError):
+            await pruning
+
+    app = Starlette(
+        routes=[
+            Route("/v1/messages", post_message, methods=["POST"]),
+            Route("/v1/keys", get_keys, methods=["GET"]),
+            Route("/v1/profiles/{profile_id}", get_profile, methods=["GET"]),
+            Route("/v1/stacks", get_stacks, methods=["GET"]),
+            Route("/v1/launches/{launch_id}", get_launch, methods=["GET"]),
+            Route("/v1/status", get_status, methods=["GET"]),
+        ],
+        exception_handlers=handlers,
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.services = services
+    return app
+
+
+async def _prune(services: Services, intake: Intake) -> None:
+    def prune() -> None:
+        with services.store.transaction() as tx:
+            tx.prune_nonces(services.clock())
+
+    while True:
+        await asyncio.sleep(PRUNE_SECONDS)
+        try:
+            await intake.run(prune)
+        except Unavailable as error:
+            _log.error("%s: %s", error.code, error.message)

@@ -1,0 +1,214 @@
+"""What the authority does with a message from a host: the I/O around ``launch``.
+
+``handle`` opens the sealed request, answers it and seals the reply. Whatever the evidence says, the reply is a
+message; only a request that cannot be opened raises. The order inside ``_release`` is the promise of clause F5: the
+decision is durable before a release exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+from watchword.authority.keyring import Keyring
+from watchword.authority.snapshot import Snapshots
+from watchword.authority.store import Host, Store, Transaction
+from watchword.crypto.envelope import open_request, seal_reply
+from watchword.crypto.token import open_token
+from watchword.errors import Finding, MalformedError, Rejected, Unavailable, WatchwordError
+from watchword.launch import challenge, enrol, release
+from watchword.launch.machine import Known, Launch, State
+from watchword.launch.receipt import launch_key
+from watchword.verify.ak import restore_ak
+from watchword.verify.quote import LastSeen
+from watchword.wire.evidence import Purpose
+from watchword.wire.messages import (
+    Challenge,
+    ChallengeRequest,
+    EnrolBegin,
+    EnrolChallenge,
+    EnrolFinish,
+    Enrolled,
+    Refusal,
+    Release,
+    ReleaseRequest,
+    Reply,
+    Request,
+    encode_reply,
+    parse_request,
+)
+from watchword.wire.token import token_id
+
+__all__ = ["Launches"]
+
+_log = logging.getLogger("watchword.authority")
+
+
+class Launches:
+    """Answers sealed messages; for any number of threads. ``clock`` gives Unix seconds."""
+
+    def __init__(self, store: Store, keyring: Callable[[], Keyring], clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._clock = clock
+        self._snapshots = Snapshots(store)
+
+    def handle(self, sealed: bytes) -> bytes:
+        """The sealed reply to a sealed request. Raises :class:`MalformedError` when it cannot even be opened."""
+        keys = self._keyring()
+        plain, reply_key = open_request(sealed, keys.sealing_keys)
+        try:
+            reply = self._answer(parse_request(plain), reply_key, keys)
+        except WatchwordError as error:
+            reply = _refusal(error)
+        return seal_reply(encode_reply(reply), reply_key)
+
+    def _answer(self, request: Request, reply_key: bytes, keys: Keyring) -> Reply:
+        now = int(self._clock())
+        match request:
+            case EnrolBegin():
+                return self._enrol_begin(request, keys, now)
+            case EnrolFinish():
+                return self._enrol_finish(request, keys, now)
+            case ChallengeRequest():
+                return self._challenge(request, keys, now)
+            case ReleaseRequest():
+                return self._release(Launch(request.evidence, reply_key, now), keys, now)
+
+    # -- enrolment ---------------------------------------------------------------------------------------------
+
+    def _enrol_begin(self, request: EnrolBegin, keys: Keyring, now: int) -> EnrolChallenge:
+        trusted = self._snapshots.current()
+        return enrol.begin(
+            request,
+            anchors=trusted.anchors,
+            pins=trusted.pins,
+            now=now,
+            cookie_key=_cookie_key(keys),
+            secret=secrets.token_bytes(enrol.SECRET_SIZE),
+            random=secrets.token_bytes(enrol.COOKIE_RANDOM_SIZE),
+        )
+
+    def _enrol_finish(self, request: EnrolFinish, keys: Keyring, now: int) -> Enrolled:
+        trusted = self._snapshots.current()
+        ek, ak = enrol.finish(
+            request, anchors=trusted.anchors, pins=trusted.pins, now=now, cookie_key=_cookie_key(keys)
+        )
+        host = Host(
+            host_id=ek.host_id,
+            ek_public=ek.public.encode(),
+            ak_public=ak.ak.encode(),
+            ek_class=ek.ek_class,
+            enrolled_at=now,
+        )
+        with self._store.transaction() as tx:
+            tx.put_host(host)
+            tx.append_act(now, "host-enrolled", ek.host_id.hex())
+        return Enrolled(ek.host_id)
+
+    # -- challenge and release ---------------------------------------------------------------------------------
+
+    def _challenge(self, request: ChallengeRequest, keys: Keyring, now: int) -> Challenge:
+        if request.purpose is not Purpose.LAUNCH:
+            raise Rejected(Finding("B5", "purpose-unknown", "this authority gives out secrets for launches only"))
+        grant = open_token(request.token, keys.sealing_keys)
+        release.check_grant(grant, now)
+        profile = self._snapshots.profile(grant.profile)
+        if profile is None:
+            raise Rejected(
+                Finding("F2", "profile-unknown", "this authority does not have the token's profile",
+                        actual=grant.profile.hex()),
+                hint="Give the profile to the authority: watchword authority profile add FILE.",
+            )  # fmt: skip
+        nonce = challenge.issue(
+            keys.mac_key,
+            host_id=request.host_id,
+            purpose=request.purpose,
+            token_id=token_id(request.token),
+            now=now,
+            random=secrets.token_bytes(challenge.RANDOM_SIZE),
+        )
+        return Challenge(nonce, profile.selections(), now + challenge.LIFETIME)
+
+    def _release(self, launch: Launch, keys: Keyring, now: int) -> Release:
+        launch.open_token(keys.sealing_keys)
+        refused: Rejected | None = None
+        try:
+            launch.accept_nonce(keys.mac_key)
+            launch.appraise(self._known(launch))
+        except Rejected as rejected:
+            refused = rejected
+            if launch.state is not State.REFUSED:  # what is on file for the host was refused, not its evidence
+                launch.refuse(rejected)
+        with self._store.transaction() as tx:
+            refused = self._decide(launch, tx, refused)
+            self._record(launch, tx, keys)
+        launch.recorded()
+        if refused is not None:
+            raise refused
+        return launch.seal(secrets.token_bytes(release.DATA_KEY_SIZE))
+
+    def _known(self, launch: Launch) -> Known:
+        host = self._store.host(launch.evidence.host_id)
+        releases = self._snapshots.current().releases
+        profile = self._snapshots.profile(launch.grant.profile)
+        if host is None:
+            return Known(None, False, None, None, profile, releases)
+        ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
+        return Known(ak, host.revoked, host.last, host.runtime, profile, releases)
+
+    @staticmethod
+    def _decide(launch: Launch, tx: Transaction, refused: Rejected | None) -> Rejected | None:
+        """Under the writer's lock: spend the nonce, count the release, remember the host's clock."""
+        fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False
+        if refused is None:
+            try:
+                launch.count(nonce_is_fresh=fresh, releases=tx.releases(launch.token_id))
+            except Rejected as rejected:
+                refused = rejected
+        host = launch.host
+        if host is not None and fresh:
+            seen = host.pcrs.clock_info
+            last = LastSeen(seen.reset_count, seen.restart_count, seen.clock, seen.safe)
+            tx.update_seen(launch.evidence.host_id, last, launch.now)
+            if host.runtime is not None:
+                tx.update_runtime(launch.evidence.host_id, host.runtime.seen)
+        return refused
+
+    @staticmethod
+    def _record(launch: Launch, tx: Transaction, keys: Keyring) -> None:
+        """F5: the decision joins the log in the same transaction as the count it reports."""
+        if launch.state is State.COUNTED:
+            releases = tx.count_release(launch.token_id)
+        else:
+            releases = tx.releases(launch.token_id)
+        decision = launch.decision(releases=releases, pseudonym_key=keys.pseudonym_key)
+        tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())
+
+
+def _cookie_key(keys: Keyring) -> bytes:
+    return hmac.new(keys.mac_key, b"watchword/enrol-cookie-key/1", hashlib.sha256).digest()
+
+
+def _refusal(error: WatchwordError) -> Refusal:
+    """What the host is told; what went wrong inside the authority stays in its log."""
+    if isinstance(error, Rejected):
+        return Refusal(error.code, error.clause, _sentence(error.findings[0]))
+    if isinstance(error, MalformedError):
+        return Refusal(error.code, "", error.message)
+    _log.error("a request failed: %s: %s", error.code, error.message)
+    code = error.code if isinstance(error, Unavailable) else "internal"
+    return Refusal(code, "", "the authority could not decide; nothing was released", retry=True)
+
+
+def _sentence(finding: Finding) -> str:
+    text = finding.message
+    if finding.subject:
+        text += f" ({finding.subject})"
+    if finding.expected or finding.actual:
+        text += f"; expected {finding.expected[:200]!r}, found {finding.actual[:200]!r}"
+    return text

@@ -1,0 +1,162 @@
+"""Running the application: TLS, a socket whose port may be chosen by the system, patience with limits, a calm end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio import TimerHandle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from watchword.authority import tls
+from watchword.authority.keyring import Keyring
+from watchword.authority.problems import MEDIA_TYPE, raw_problem
+from watchword.errors import Unavailable, UsageError
+
+__all__ = ["Address", "bind", "run"]
+
+MAX_CONNECTIONS: Final = 1024
+HEAD_SECONDS: Final = 15.0  # for the request line and all headers to arrive
+IDLE_SECONDS: Final = 30  # between two requests on one connection
+DRAIN_SECONDS: Final = 10  # for requests that are being answered when the service is told to stop
+MAX_HEAD: Final = 16 * 1024  # bytes of request line and headers
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host name or IP address, and a port (0: any that is free)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``HOST:PORT``, IPv6 addresses in brackets. Raises :class:`UsageError` (``listen-address``)."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise UsageError("listen-address", f"{text!r} is not HOST:PORT", hint="for example 127.0.0.1:8443")
+        return cls(host, int(port))
+
+    @property
+    def url(self) -> str:
+        return f"https://[{self.host}]:{self.port}" if ":" in self.host else f"https://{self.host}:{self.port}"
+
+
+def bind(address: Address) -> tuple[socket.socket, Address]:
+    """A listening socket and its real address. Raises :class:`Unavailable` (``listen-failed``)."""
+    try:
+        info = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(info[4][:2], family=info[0], backlog=512)
+    except OSError as error:
+        where = f"{address.host}:{address.port}"
+        raise Unavailable("listen-failed", f"cannot listen on {where}: {error.strerror or error}") from error
+    return listener, Address(address.host, listener.getsockname()[1])
+
+
+def run(app: Starlette, ring: Keyring, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests on ``listener`` until SIGTERM or SIGINT, then finish what was begun.
+
+    ``ready`` is called once connections are accepted. Must run in the main thread.
+    """
+    config = uvicorn.Config(
+        app,
+        http=_PatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        ssl_context_factory=lambda _config, _default: tls.server_context(*ring.tls_files, ring.passphrase),
+    )
+    server = _Server(config, ready)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()  # being told to stop, and stopping, is a success
+
+
+class _PatientProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with the limits that it lacks: on connections, on the size of a head, and on its arrival."""
+
+    _head_timer: TimerHandle | None = None
+    _head_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        self._head_size = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        status, body = raw_problem("http-malformed", msg)
+        head = f"HTTP/1.1 {status} Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def _count(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD:
+            raise ValueError("the request line and headers are too long")  # the parser turns this into a 400
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        self.transport.abort()

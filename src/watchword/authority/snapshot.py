@@ -1,0 +1,86 @@
+"""What the authority believes at one moment, parsed and compiled once and shared by all requests.
+
+Rebuilt only when the store's generation number has moved, so a stack of 100,000 paths costs its compilation once and
+no memory per host.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from watchword.authority.store import StackRow, Store
+from watchword.policy.profile import Profile
+from watchword.policy.release import StackRelease
+from watchword.policy.stack import CompiledStack
+from watchword.verify.ek import EkClass, TrustAnchor
+
+__all__ = ["Snapshot", "Snapshots"]
+
+_MAX_PROFILES = 1024  # parsed profiles kept
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Trust anchors, pinned EKs (class by host id) and stack releases at one ``generation`` of the store."""
+
+    generation: int
+    anchors: tuple[TrustAnchor, ...]
+    pins: Mapping[bytes, EkClass]
+    releases: tuple[StackRelease, ...]
+
+
+class Snapshots:
+    """The current :class:`Snapshot`, and profiles by id; for any number of threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._profiles: OrderedDict[bytes, Profile] = OrderedDict()
+
+    def current(self) -> Snapshot:
+        """The snapshot of the store as it is now."""
+        generation = self._store.generation()
+        snapshot = self._snapshot
+        if snapshot is not None and snapshot.generation == generation:
+            return snapshot
+        with self._lock:
+            self._snapshot = Snapshot(
+                generation=generation,
+                anchors=tuple(row.anchor for row in self._store.anchors()),
+                pins={pin.host_id: pin.ek_class for pin in self._store.pins()},
+                releases=self._compile(),
+            )
+            return self._snapshot
+
+    def profile(self, profile_id: bytes) -> Profile | None:
+        """The profile with this 32-byte id. A profile never changes, so it is parsed once."""
+        known = self._profiles.get(profile_id)
+        if known is not None:
+            return known
+        document = self._store.profile(profile_id)
+        if document is None:
+            return None
+        profile = Profile.parse(document)
+        with self._lock:
+            self._profiles[profile_id] = profile
+            while len(self._profiles) > _MAX_PROFILES:
+                self._profiles.popitem(last=False)
+        return profile
+
+    def _compile(self) -> tuple[StackRelease, ...]:
+        before = {r.digest: r.stack for r in self._snapshot.releases} if self._snapshot else {}
+        return tuple(_release(row, before.get(row.digest)) for row in self._store.stacks())
+
+
+def _release(row: StackRow, compiled: CompiledStack | None) -> StackRelease:
+    return StackRelease(
+        stack=compiled or CompiledStack.parse(row.document),
+        digest=row.digest,
+        endorsed_by=row.endorsed_by,
+        state=row.state.value,
+        retire_at=row.retire_at,
+    )

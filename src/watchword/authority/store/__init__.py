@@ -1,0 +1,31 @@
+"""What the authority remembers, in one SQLite file: who enrolled, what is allowed, every decision in order."""
+
+from watchword.authority.store.chain import Decision
+from watchword.authority.store.rows import (
+    AnchorRow,
+    EkPin,
+    EndorserRow,
+    Host,
+    ProfileRow,
+    StackInfo,
+    StackRow,
+    StackState,
+)
+from watchword.authority.store.store import Counts, Head, Store
+from watchword.authority.store.transaction import Transaction
+
+__all__ = [
+    "AnchorRow",
+    "Counts",
+    "Decision",
+    "EkPin",
+    "EndorserRow",
+    "Head",
+    "Host",
+    "ProfileRow",
+    "StackInfo",
+    "StackRow",
+    "StackState",
+    "Store",
+    "Transaction",
+]

@@ -1,0 +1,187 @@
+"""What a row of each table is called outside this folder. Host and anchor carry the types of ``watchword.verify``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row
+
+from watchword.verify.ek import EkClass, TrustAnchor
+from watchword.verify.ima_log import RuntimeSeen
+from watchword.verify.quote import LastSeen
+
+__all__ = [
+    "AnchorRow",
+    "EkPin",
+    "EndorserRow",
+    "Host",
+    "ProfileRow",
+    "StackInfo",
+    "StackRow",
+    "StackState",
+    "anchor_row",
+    "host_row",
+    "pin_row",
+    "stack_info",
+    "stack_row",
+]
+
+
+class StackState(StrEnum):
+    """The life of a stack release: in force, in force until ``retire_at``, or withdrawn for good."""
+
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorRow:
+    """A certificate authority whose EK certificates are believed; ``fingerprint`` is the certificate's SHA-256."""
+
+    fingerprint: bytes
+    anchor: TrustAnchor
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EkPin:
+    """One EK that an operator vouches for without a certificate. ``ek_public`` is a TPMT_PUBLIC."""
+
+    host_id: bytes
+    ek_public: bytes
+    ek_class: EkClass
+    label: str
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndorserRow:
+    """Somebody whose signatures on stacks count: ``key_id`` as in DSSE, ``public_key`` 32 raw bytes (Ed25519)."""
+
+    key_id: str
+    public_key: bytes
+    label: str
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An enrolled host: keys as TPMT_PUBLIC, times in Unix seconds, and what its last accepted quote showed."""
+
+    host_id: bytes
+    ek_public: bytes
+    ak_public: bytes
+    ek_class: EkClass
+    enrolled_at: int
+    revoked_at: int | None = None
+    revoked_reason: str | None = None
+    last: LastSeen | None = None
+    last_time: int | None = None
+    runtime: RuntimeSeen | None = None
+
+    @property
+    def revoked(self) -> bool:
+        """Whether an operator withdrew this host (clause A5)."""
+        return self.revoked_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRow:
+    """A profile as it was added: ``id`` is the SHA-256 of ``document``."""
+
+    id: bytes
+    document: bytes
+    name: str
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackInfo:
+    """A stack release without its content: ``digest`` is the SHA-256 of the document, ``endorsed_by`` has key ids."""
+
+    digest: bytes
+    name: str
+    version: str
+    serial: int
+    state: StackState
+    retire_at: int | None
+    added_at: int
+    endorsed_by: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow(StackInfo):
+    """A stack release as it was added: the document, and the DSSE envelope it came in unless nobody endorsed it."""
+
+    document: bytes
+    envelope: bytes | None
+
+
+def anchor_row(row: Row[Any]) -> AnchorRow:
+    """The trust anchor that ``row`` of the table ``anchors`` holds."""
+    anchor = TrustAnchor(certificate_der=row.certificate, ek_class=EkClass(row.ek_class), label=row.label)
+    return AnchorRow(row.fingerprint, anchor, row.added_at)
+
+
+def pin_row(row: Row[Any]) -> EkPin:
+    """The pin that ``row`` of the table ``ek_pins`` holds."""
+    return EkPin(row.host_id, row.ek_public, EkClass(row.ek_class), row.label, row.added_at)
+
+
+def host_row(row: Row[Any]) -> Host:
+    """The host that ``row`` of ``hosts`` joined with both tables of what was seen holds."""
+    return Host(
+        host_id=row.host_id,
+        ek_public=row.ek_public,
+        ak_public=row.ak_public,
+        ek_class=EkClass(row.ek_class),
+        enrolled_at=row.enrolled_at,
+        revoked_at=row.revoked_at,
+        revoked_reason=row.revoked_reason,
+        last=_last(row),
+        last_time=row.last_time,
+        runtime=_runtime(row),
+    )
+
+
+def stack_info(row: Row[Any], endorsed_by: frozenset[str]) -> StackInfo:
+    """What ``row`` of the table ``stacks`` says about a release."""
+    state = StackState(row.state)
+    return StackInfo(
+        row.digest, row.name, row.version, row.serial, state, row.retire_at, row.added_at, endorsed_by
+    )
+
+
+def stack_row(row: Row[Any], endorsed_by: frozenset[str]) -> StackRow:
+    """The release that ``row`` of the table ``stacks`` holds."""
+    return StackRow(
+        row.digest,
+        row.name,
+        row.version,
+        row.serial,
+        StackState(row.state),
+        row.retire_at,
+        row.added_at,
+        endorsed_by,
+        row.document,
+        row.envelope,
+    )
+
+
+def _last(row: Row[Any]) -> LastSeen | None:
+    if row.last_time is None:
+        return None
+    return LastSeen(
+        reset_count=row.last_reset_count, restart_count=row.last_restart_count, clock=row.last_clock, safe=row.last_safe
+    )
+
+
+def _runtime(row: Row[Any]) -> RuntimeSeen | None:
+    if row.runtime_entries is None:
+        return None
+    return RuntimeSeen(
+        reset_count=row.runtime_reset_count, entries=row.runtime_entries, aggregate=row.runtime_aggregate
+    )

@@ -1,0 +1,181 @@
+"""The tables, and the triggers that keep the decision record append-only.
+
+Version 1 is created whole. A later version adds its steps to ``upgrade`` in ``engine.py``; a file of a version that
+this program does not know is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table
+
+__all__ = [
+    "TRIGGERS",
+    "VERSION",
+    "anchors",
+    "decisions",
+    "ek_pins",
+    "endorsements",
+    "endorsers",
+    "hosts",
+    "last_seen",
+    "metadata",
+    "profiles",
+    "releases",
+    "runtime_seen",
+    "stacks",
+    "state",
+    "used_nonces",
+]
+
+VERSION: Final = 1
+
+metadata = MetaData()
+
+# One row (id 1): the schema's version, and numbers that belong to the whole store.
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),  # grows with every change of anchors, pins, profiles and stacks
+    Column("nonces_pruned", Integer, nullable=False),  # nonces that expired up to here are forgotten, and refused
+)
+
+anchors = Table(
+    "anchors",
+    metadata,
+    Column("fingerprint", LargeBinary(32), primary_key=True),  # SHA-256 of the certificate
+    Column("certificate", LargeBinary, nullable=False),  # DER
+    Column("ek_class", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("added_at", Integer, nullable=False),
+)
+
+ek_pins = Table(
+    "ek_pins",
+    metadata,
+    Column("host_id", LargeBinary(32), primary_key=True),
+    Column("ek_public", LargeBinary, nullable=False),  # TPMT_PUBLIC
+    Column("ek_class", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("added_at", Integer, nullable=False),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host_id", LargeBinary(32), primary_key=True),
+    Column("ek_public", LargeBinary, nullable=False),
+    Column("ak_public", LargeBinary, nullable=False, unique=True),  # A5: one AK belongs to one host
+    Column("ek_class", String, nullable=False),
+    Column("enrolled_at", Integer, nullable=False),
+    Column("revoked_at", Integer),
+    Column("revoked_reason", String),
+)
+
+# Kept apart from ``hosts``: rewritten at every quote, and a row exists only once something was seen.
+last_seen = Table(
+    "last_seen",
+    metadata,
+    Column("host_id", ForeignKey("hosts.host_id"), primary_key=True),
+    Column("reset_count", Integer, nullable=False),
+    Column("restart_count", Integer, nullable=False),
+    Column("clock", Integer, nullable=False),  # milliseconds
+    Column("safe", Boolean, nullable=False),
+    Column("time", Integer, nullable=False),
+)
+
+runtime_seen = Table(
+    "runtime_seen",
+    metadata,
+    Column("host_id", ForeignKey("hosts.host_id"), primary_key=True),
+    Column("reset_count", Integer, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("aggregate", LargeBinary, nullable=False),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),  # SHA-256 of ``document``
+    Column("document", LargeBinary, nullable=False),
+    Column("name", String, nullable=False),
+    Column("added_at", Integer, nullable=False),
+)
+
+stacks = Table(
+    "stacks",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),  # SHA-256 of the stack document
+    Column("document", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary),  # the signed form (DSSE); absent when nobody endorsed it
+    Column("name", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("serial", Integer, nullable=False),
+    Column("state", String, nullable=False),  # active, retiring, revoked
+    Column("retire_at", Integer),
+    Column("added_at", Integer, nullable=False),
+)
+
+# Whose signatures on stacks count; a profile then says which of them it wants.
+endorsers = Table(
+    "endorsers",
+    metadata,
+    Column("key_id", String, primary_key=True),  # hex SHA-256 of ``public_key``
+    Column("public_key", LargeBinary(32), nullable=False),  # raw Ed25519
+    Column("label", String, nullable=False),
+    Column("added_at", Integer, nullable=False),
+)
+
+# Which endorsers' signatures on which stacks were verified.
+endorsements = Table(
+    "endorsements",
+    metadata,
+    Column("digest", ForeignKey("stacks.digest"), primary_key=True),
+    Column("key_id", ForeignKey("endorsers.key_id", ondelete="CASCADE"), primary_key=True),
+)
+
+used_nonces = Table(
+    "used_nonces",
+    metadata,
+    Column("nonce_id", LargeBinary, primary_key=True),
+    Column("expires", Integer, nullable=False),
+    Index("used_nonces_expires", "expires"),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("token_id", LargeBinary, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("time", Integer, nullable=False),
+    Column("launch_key", LargeBinary, nullable=False),
+    Column("prev_hash", LargeBinary(32), nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    Index("decisions_launch_key", "launch_key", "seq"),
+)
+
+# The third trigger is what stops INSERT OR REPLACE, which deletes without firing a DELETE trigger.
+TRIGGERS: Final = (
+    """CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions
+       BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END""",
+    """CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions
+       BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END""",
+    """CREATE TRIGGER decisions_in_order BEFORE INSERT ON decisions
+       WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM decisions)
+         OR NEW.prev_hash IS NOT COALESCE((SELECT entry_hash FROM decisions ORDER BY seq DESC LIMIT 1), zeroblob(32))
+       BEGIN SELECT RAISE(ABORT, 'a decision must follow the last one'); END""",
+    """CREATE TRIGGER releases_only_grow BEFORE UPDATE ON releases WHEN NEW.count <= OLD.count
+       BEGIN SELECT RAISE(ABORT, 'a release count only grows'); END""",
+    """CREATE TRIGGER releases_no_delete BEFORE DELETE ON releases
+       BEGIN SELECT RAISE(ABORT, 'a release count is never forgotten'); END""",
+)

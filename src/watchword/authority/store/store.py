@@ -1,0 +1,272 @@
+"""Reading the store, and the one door to changing it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, func, select
+
+from watchword.authority.store import schema
+from watchword.authority.store.chain import Decision, verify_chain
+from watchword.authority.store.engine import BUSY_SECONDS, WRITE, open_engine, translated
+from watchword.authority.store.rows import (
+    AnchorRow,
+    EkPin,
+    EndorserRow,
+    Host,
+    ProfileRow,
+    StackInfo,
+    StackRow,
+    anchor_row,
+    host_row,
+    pin_row,
+    stack_info,
+    stack_row,
+)
+from watchword.authority.store.transaction import Transaction
+from watchword.errors import Unavailable
+from watchword.launch.receipt import FIRST_PREVIOUS
+
+__all__ = ["Counts", "Head", "Store"]
+
+_BATCH: Final = 500  # decisions fetched at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much the store holds."""
+
+    hosts: int
+    hosts_revoked: int
+    profiles: int
+    stacks: int
+    anchors: int
+    ek_pins: int
+    endorsers: int
+    releases: int
+    decisions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the decision record: number and hash of the last entry (0 and 32 zero bytes when it is empty)."""
+
+    seq: int
+    entry_hash: bytes
+
+
+class Store:
+    """The authority's memory. Any number of threads and processes may use one file at the same time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # SQLite makes waiting writers poll; threads of one process queue here instead and get in at once.
+        self._writer = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The store at ``path``; created, private to this user, when there is none.
+
+        Raises :class:`UsageError` for a file of another kind or version, :class:`Unavailable` when it cannot be used.
+        """
+        return cls(open_engine(path))
+
+    def close(self) -> None:
+        """Close all connections; the store can not be used afterwards."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction: durable when the block ends, undone when it raises.
+
+        Whatever must not leave without its record leaves *after* this block, never inside it.
+        Raises :class:`Unavailable` (``store-busy``, ``store-unavailable``), also at the end of the block.
+        """
+        if not self._writer.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable("store-busy", "the store is busy", hint="try again in a moment")
+        try:
+            with translated(), self._engine.connect().execution_options(watchword_begin=WRITE) as connection:
+                with connection.begin():
+                    yield self._make_transaction(connection)
+                    self._before_commit()
+                self._after_commit()
+        finally:
+            self._writer.release()
+
+    def _make_transaction(self, connection: Connection) -> Transaction:
+        return Transaction(connection)
+
+    def _before_commit(self) -> None:
+        """For a subclass that watches: everything is written, nothing is durable."""
+
+    def _after_commit(self) -> None:
+        """For a subclass that watches: everything is durable."""
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(), self._engine.connect() as connection:
+            yield connection
+
+    def generation(self) -> int:
+        """A number that grows whenever anchors, pins, endorsers, profiles or stacks do."""
+        with self._reading() as connection:
+            value: int = connection.execute(select(schema.state.c.generation)).scalar_one()
+            return value
+
+    def anchors(self) -> tuple[AnchorRow, ...]:
+        """All trust anchors, oldest first."""
+        table = schema.anchors
+        with self._reading() as connection:
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.fingerprint))
+            return tuple(anchor_row(row) for row in rows)
+
+    def pins(self) -> tuple[EkPin, ...]:
+        """All pinned EKs, oldest first."""
+        table = schema.ek_pins
+        with self._reading() as connection:
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.host_id))
+            return tuple(pin_row(row) for row in rows)
+
+    def endorsers(self) -> tuple[EndorserRow, ...]:
+        """All endorsers, oldest first."""
+        table = schema.endorsers
+        with self._reading() as connection:
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.key_id))
+            return tuple(EndorserRow(row.key_id, row.public_key, row.label, row.added_at) for row in rows)
+
+    def host(self, host_id: bytes) -> Host | None:
+        """The enrolled host with this 32-byte id, revoked ones included."""
+        with self._reading() as connection:
+            row = connection.execute(_HOSTS.where(schema.hosts.c.host_id == host_id)).first()
+            return host_row(row) if row else None
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts, oldest first."""
+        with self._reading() as connection:
+            order = _HOSTS.order_by(schema.hosts.c.enrolled_at, schema.hosts.c.host_id)
+            return tuple(host_row(row) for row in connection.execute(order))
+
+    def profile(self, profile_id: bytes) -> bytes | None:
+        """The exact bytes of the profile with this 32-byte id."""
+        table = schema.profiles
+        with self._reading() as connection:
+            return connection.execute(select(table.c.document).where(table.c.id == profile_id)).scalar()
+
+    def profiles(self) -> tuple[ProfileRow, ...]:
+        """All profiles, oldest first."""
+        table = schema.profiles
+        with self._reading() as connection:
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.id))
+            return tuple(ProfileRow(row.id, row.document, row.name, row.added_at) for row in rows)
+
+    def stacks(self) -> tuple[StackRow, ...]:
+        """All stack releases with their documents, revoked ones included, by name, serial and age."""
+        with self._reading() as connection:
+            return tuple(stack_row(row, by) for row, by in _stacks(connection, select(schema.stacks)))
+
+    def stack_infos(self) -> tuple[StackInfo, ...]:
+        """All stack releases without their documents, in the same order."""
+        table = schema.stacks
+        light = select(*(column for column in table.c if column not in (table.c.document, table.c.envelope)))
+        with self._reading() as connection:
+            return tuple(stack_info(row, by) for row, by in _stacks(connection, light))
+
+    def releases(self, token_id: bytes) -> int:
+        """How many releases of this token were counted. To decide on it, ask inside a transaction."""
+        table = schema.releases
+        with self._reading() as connection:
+            return connection.execute(select(table.c.count).where(table.c.token_id == token_id)).scalar() or 0
+
+    def decisions(self, after: int = 0, launch_key: bytes | None = None) -> Iterator[Decision]:
+        """The decision record in order from number ``after`` + 1 on, of one launch or of all."""
+        table = schema.decisions
+        while True:
+            page = select(table).where(table.c.seq > after).order_by(table.c.seq).limit(_BATCH)
+            if launch_key is not None:
+                page = page.where(table.c.launch_key == launch_key)
+            with self._reading() as connection:
+                rows = connection.execute(page).all()
+            for row in rows:
+                yield Decision(row.seq, row.time, row.launch_key, row.prev_hash, row.entry, row.entry_hash)
+            if len(rows) < _BATCH:
+                return
+            after = rows[-1].seq
+
+    def head(self) -> Head:
+        """Number and hash of the newest decision."""
+        table = schema.decisions
+        newest = select(table.c.seq, table.c.entry_hash).order_by(table.c.seq.desc()).limit(1)
+        with self._reading() as connection:
+            row = connection.execute(newest).first()
+            return Head(row.seq, row.entry_hash) if row else Head(0, FIRST_PREVIOUS)
+
+    def verify_decisions(self) -> Head:
+        """Check the whole chain and return its head. Raises :class:`Rejected` (``decision-chain``) where it breaks."""
+        head = Head(0, FIRST_PREVIOUS)
+        for decision in verify_chain(self.decisions()):
+            head = Head(decision.seq, decision.entry_hash)
+        return head
+
+    def counts(self) -> Counts:
+        """How much of everything there is."""
+        hosts = schema.hosts
+        with self._reading() as connection:
+
+            def count(what: ColumnElement[Any], table: FromClause) -> int:
+                return int(connection.execute(select(what).select_from(table)).scalar() or 0)
+
+            return Counts(
+                hosts=count(func.count(), hosts),
+                hosts_revoked=count(func.count(hosts.c.revoked_at), hosts),
+                profiles=count(func.count(), schema.profiles),
+                stacks=count(func.count(), schema.stacks),
+                anchors=count(func.count(), schema.anchors),
+                ek_pins=count(func.count(), schema.ek_pins),
+                endorsers=count(func.count(), schema.endorsers),
+                releases=count(func.sum(schema.releases.c.count), schema.releases),
+                decisions=count(func.max(schema.decisions.c.seq), schema.decisions),
+            )
+
+
+def _stacks(connection: Connection, query: Select[Any]) -> Iterator[tuple[Row[Any], frozenset[str]]]:
+    table = schema.stacks
+    signers: dict[bytes, set[str]] = {}
+    for digest, key_id in connection.execute(select(schema.endorsements)):
+        signers.setdefault(digest, set()).add(key_id)
+    for row in connection.execute(query.order_by(table.c.name, table.c.serial, table.c.added_at, table.c.digest)):
+        yield row, frozenset(signers.get(row.digest, ()))
+
+
+def _hosts_with_seen() -> Select[Any]:
+    hosts, last, runtime = schema.hosts, schema.last_seen, schema.runtime_seen
+    return select(
+        hosts,
+        last.c.reset_count.label("last_reset_count"),
+        last.c.restart_count.label("last_restart_count"),
+        last.c.clock.label("last_clock"),
+        last.c.safe.label("last_safe"),
+        last.c.time.label("last_time"),
+        runtime.c.reset_count.label("runtime_reset_count"),
+        runtime.c.entries.label("runtime_entries"),
+        runtime.c.aggregate.label("runtime_aggregate"),
+    ).select_from(
+        hosts.outerjoin(last, last.c.host_id == hosts.c.host_id).outerjoin(runtime, runtime.c.host_id == hosts.c.host_id)
+    )
+
+
+_HOSTS: Final = _hosts_with_seen()

@@ -1,0 +1,256 @@
+"""Everything that changes the store. One writer at a time; all of it becomes durable together, or none of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from watchword.authority.store import schema
+from watchword.authority.store.chain import Decision
+from watchword.authority.store.rows import AnchorRow, EkPin, EndorserRow, Host, ProfileRow, StackRow, StackState
+from watchword.errors import Finding, Rejected, UsageError
+from watchword.launch.receipt import FIRST_PREVIOUS, MAX_DECISION, chain_hash
+from watchword.verify.ima_log import RuntimeSeen
+from watchword.verify.quote import LastSeen
+
+__all__ = ["ACT_FORMAT", "Transaction"]
+
+ACT_FORMAT: Final = "watchword-act/1"
+_MAX_KEY: Final = 64  # bytes of a nonce id or token id
+
+
+class Transaction:
+    """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # -- single use, counting, deciding ----------------------------------------------------------------------
+
+    def use_nonce(self, nonce_id: bytes, expires: int) -> bool:
+        """Spend a nonce (clause B6): True the first time, False ever after.
+
+        ``nonce_id`` is at most 64 bytes, ``expires`` in Unix seconds. A nonce that expired before the last pruning
+        counts as spent, so that a clock that is set back does not make forgotten nonces fresh again.
+        """
+        _check_key("nonce id", nonce_id)
+        pruned = self._connection.execute(select(schema.state.c.nonces_pruned)).scalar_one()
+        if expires <= pruned:
+            return False
+        statement = upsert(schema.used_nonces).values(nonce_id=nonce_id, expires=expires).on_conflict_do_nothing()
+        return self._connection.execute(statement).rowcount == 1
+
+    def prune_nonces(self, now: int) -> int:
+        """Forget the nonces that expired up to ``now`` (Unix seconds), and return how many there were."""
+        nonces, state = schema.used_nonces, schema.state
+        self._connection.execute(
+            update(state).values(nonces_pruned=func.max(state.c.nonces_pruned, now)).where(state.c.id == 1)
+        )
+        return self._connection.execute(delete(nonces).where(nonces.c.expires <= now)).rowcount
+
+    def releases(self, token_id: bytes) -> int:
+        """How many releases of this token were counted so far (clause F4)."""
+        statement = select(schema.releases.c.count).where(schema.releases.c.token_id == token_id)
+        return self._connection.execute(statement).scalar() or 0
+
+    def count_release(self, token_id: bytes) -> int:
+        """Count one more release of the token (id of at most 64 bytes) and return the new number, 1 at first."""
+        _check_key("token id", token_id)
+        table = schema.releases
+        statement = (
+            upsert(table)
+            .values(token_id=token_id, count=1)
+            .on_conflict_do_update(index_elements=["token_id"], set_={"count": table.c.count + 1})
+            .returning(table.c.count)
+        )
+        count: int = self._connection.execute(statement).scalar_one()
+        return count
+
+    def append_decision(self, time: int, launch_key: bytes, entry: bytes) -> Decision:
+        """Add ``entry`` to the decision record and return it with its number and hashes (F5).
+
+        ``entry`` is a JSON object of at most 128 KiB whose ``time`` is ``time`` (Unix seconds) and whose ``launch`` is
+        ``launch_key`` in hex; ``launch_key`` is empty, and ``launch`` absent, for an administrative act.
+        """
+        if not 0 < len(entry) <= MAX_DECISION:
+            raise ValueError(f"a decision entry has 1 to {MAX_DECISION} bytes, not {len(entry)}")
+        table = schema.decisions
+        newest = select(table.c.seq, table.c.entry_hash).order_by(table.c.seq.desc()).limit(1)
+        last = self._connection.execute(newest).first()
+        seq, prev = (last.seq + 1, last.entry_hash) if last else (1, FIRST_PREVIOUS)
+        decision = Decision(seq, time, launch_key, prev, entry, chain_hash(seq, prev, entry))
+        self._connection.execute(insert(table).values(asdict(decision)))
+        return decision
+
+    def append_act(self, time: int, act: str, subject: str, *, by: str = "service", **details: Any) -> Decision:
+        """Add an administrative act to the decision record: what was done, to whom or what, and by whom."""
+        entry = {"format": ACT_FORMAT, "time": time, "act": act, "subject": subject, "by": by, "details": details}
+        return self.append_decision(time, b"", msgspec.json.encode(entry))
+
+    # -- hosts -----------------------------------------------------------------------------------------------
+
+    def put_host(self, host: Host) -> None:
+        """Enrol ``host``, or enrol it again with a new AK: what was seen of it starts over, a revocation stays.
+
+        Raises :class:`Rejected` (A5): ``host-revoked``, or ``host-merged`` when the AK is another host's.
+        """
+        table = schema.hosts
+        known = self._connection.execute(
+            select(table.c.host_id, table.c.revoked_at).where(
+                (table.c.ak_public == host.ak_public) | (table.c.host_id == host.host_id)
+            )
+        ).all()
+        for row in known:
+            if row.host_id != host.host_id:
+                raise Rejected(Finding("A5", "host-merged", "this attestation key belongs to another host"))
+            if row.revoked_at is not None:
+                raise Rejected(Finding("A5", "host-revoked", "this host was revoked"))
+        values = {
+            "ek_public": host.ek_public,
+            "ak_public": host.ak_public,
+            "ek_class": str(host.ek_class),
+            "enrolled_at": host.enrolled_at,
+        }
+        statement = upsert(table).values(host_id=host.host_id, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["host_id"], set_=values))
+        for seen in (schema.last_seen, schema.runtime_seen):
+            self._connection.execute(delete(seen).where(seen.c.host_id == host.host_id))
+
+    def revoke_host(self, host_id: bytes, reason: str, time: int) -> None:
+        """Withdraw a host for good (A5). Raises :class:`UsageError` when it is unknown or already revoked."""
+        table = schema.hosts
+        statement = (
+            update(table)
+            .values(revoked_at=time, revoked_reason=reason)
+            .where(table.c.host_id == host_id, table.c.revoked_at.is_(None))
+        )
+        if self._connection.execute(statement).rowcount != 1:
+            raise UsageError("host-unknown", f"no host {host_id.hex()} that could be revoked")
+
+    def update_seen(self, host_id: bytes, last: LastSeen, time: int) -> None:
+        """Remember the clock of the newest accepted quote (B9); ``time`` in Unix seconds."""
+        values = {
+            "reset_count": last.reset_count,
+            "restart_count": last.restart_count,
+            "clock": last.clock,
+            "safe": last.safe,
+            "time": time,
+        }
+        self._upsert(schema.last_seen, {"host_id": host_id}, values)
+
+    def update_runtime(self, host_id: bytes, runtime: RuntimeSeen) -> None:
+        """Remember how far the runtime log was read in this boot (D6)."""
+        values = {
+            "reset_count": runtime.reset_count,
+            "entries": runtime.entries,
+            "aggregate": runtime.aggregate,
+        }
+        self._upsert(schema.runtime_seen, {"host_id": host_id}, values)
+
+    # -- what is allowed -------------------------------------------------------------------------------------
+
+    def put_anchor(self, row: AnchorRow) -> None:
+        """Believe EK certificates below this certificate."""
+        values = {
+            "certificate": row.anchor.certificate_der,
+            "ek_class": str(row.anchor.ek_class),
+            "label": row.anchor.label,
+            "added_at": row.added_at,
+        }
+        self._upsert(schema.anchors, {"fingerprint": row.fingerprint}, values)
+        self._next_generation()
+
+    def remove_anchor(self, fingerprint: bytes) -> None:
+        """Stop believing this certificate; hosts that are enrolled already stay until they are revoked."""
+        self._remove(schema.anchors, "fingerprint", fingerprint, "anchor-unknown")
+
+    def put_pin(self, pin: EkPin) -> None:
+        """Believe this one EK without a certificate."""
+        values = {
+            "ek_public": pin.ek_public,
+            "ek_class": str(pin.ek_class),
+            "label": pin.label,
+            "added_at": pin.added_at,
+        }
+        self._upsert(schema.ek_pins, {"host_id": pin.host_id}, values)
+        self._next_generation()
+
+    def remove_pin(self, host_id: bytes) -> None:
+        """Stop believing this EK; the host stays enrolled until it is revoked."""
+        self._remove(schema.ek_pins, "host_id", host_id, "ek-unknown")
+
+    def put_endorser(self, endorser: EndorserRow) -> None:
+        """Know this endorser; :meth:`put_endorsement` says what it signed."""
+        values = {"public_key": endorser.public_key, "label": endorser.label, "added_at": endorser.added_at}
+        self._upsert(schema.endorsers, {"key_id": endorser.key_id}, values)
+        self._next_generation()
+
+    def remove_endorser(self, key_id: str) -> None:
+        """Stop counting this key's signatures, everywhere and at once."""
+        self._remove(schema.endorsers, "key_id", key_id, "endorser-unknown")
+
+    def put_profile(self, profile: ProfileRow) -> None:
+        """Keep a profile; one that is there already stays as it is (its id is its content)."""
+        values = {"id": profile.id, "document": profile.document, "name": profile.name, "added_at": profile.added_at}
+        self._connection.execute(upsert(schema.profiles).values(values).on_conflict_do_nothing())
+        self._next_generation()
+
+    def put_stack(self, stack: StackRow) -> None:
+        """Keep a stack release. Raises :class:`UsageError` (``stack-known``) when that document was added before.
+
+        Adding again never brings a revoked stack back.
+        """
+        table = schema.stacks
+        if self._connection.execute(select(table.c.digest).where(table.c.digest == stack.digest)).first():
+            raise UsageError("stack-known", f"the stack {stack.digest.hex()} is here already")
+        values = asdict(stack) | {"state": str(stack.state)}
+        del values["endorsed_by"]
+        self._connection.execute(insert(table).values(values))
+        for key_id in stack.endorsed_by:
+            self.put_endorsement(stack.digest, key_id)
+        self._next_generation()
+
+    def put_endorsement(self, digest: bytes, key_id: str) -> None:
+        """Note that the endorser ``key_id`` signed the stack ``digest``; the caller has verified the signature."""
+        statement = upsert(schema.endorsements).values(digest=digest, key_id=key_id)
+        self._connection.execute(statement.on_conflict_do_nothing())
+        self._next_generation()
+
+    def set_stack_state(self, digest: bytes, state: StackState, retire_at: int | None) -> None:
+        """Move a stack on in its life; revoked is the end (E3). ``retire_at`` in Unix seconds, for ``retiring``.
+
+        Raises :class:`UsageError` (``stack-unknown``) when there is no such stack that could still change.
+        """
+        table = schema.stacks
+        statement = (
+            update(table)
+            .values(state=str(state), retire_at=retire_at)
+            .where(table.c.digest == digest, table.c.state != str(StackState.REVOKED))
+        )
+        if self._connection.execute(statement).rowcount != 1:
+            raise UsageError("stack-unknown", f"no stack {digest.hex()} that could still change")
+        self._next_generation()
+
+    # ---------------------------------------------------------------------------------------------------------
+
+    def _upsert(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
+        statement = upsert(table).values(**key, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+    def _remove(self, table: Table, column: str, key: bytes | str, code: str) -> None:
+        if self._connection.execute(delete(table).where(table.c[column] == key)).rowcount != 1:
+            raise UsageError(code, f"there is no {key if isinstance(key, str) else key.hex()} to remove")
+        self._next_generation()
+
+    def _next_generation(self) -> None:
+        state = schema.state
+        self._connection.execute(update(state).values(generation=state.c.generation + 1).where(state.c.id == 1))
+
+
+def _check_key(what: str, key: bytes) -> None:
+    if not 0 < len(key) <= _MAX_KEY:
+        raise ValueError(f"a {what} has 1 to {_MAX_KEY} bytes, not {len(key)}")

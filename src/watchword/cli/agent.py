@@ -1,0 +1,304 @@
+"""``watchword agent``: what runs on a compute host."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import secrets
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from watchword.agent import config as settings
+from watchword.agent.config import Config, Enrolment
+from watchword.agent.enrol import choose_ek, enrol, introduce
+from watchword.agent.export import export, parse_selection
+from watchword.agent.host import Host
+from watchword.agent.hypervisor import Running, stop_process
+from watchword.agent.inputs import read_user_data
+from watchword.agent.launch import BootKind, Delivery, Order, check_order, launch
+from watchword.agent.status import report
+from watchword.agent.tpm.client import Tpm
+from watchword.cli.output import emit, json_option
+from watchword.errors import UsageError
+from watchword.wire.inputs import parse_names
+from watchword.wire.token import MAX_TEXT
+from watchword.wire.tpm.templates import EkKind
+
+__all__ = ["agent"]
+
+_PATH = click.Path(path_type=Path)
+_EK_KINDS = {kind.name.lower().replace("_", "-"): kind for kind in EkKind}
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group()
+def agent() -> None:
+    """Run on a compute host: enrol it, launch machines with secrets, show its evidence.
+
+    Settings come from /etc/watchword/agent.toml or --config; every flag replaces one of them.
+
+    \b
+    Example:
+      watchword agent enrol
+      watchword agent launch --token-file token.txt --disk guest.img --instance web-1
+    """
+
+
+def _tpm_options(function: _F) -> _F:
+    for option in (
+        click.option("--state", type=_PATH, metavar="FOLDER", help="What the agent remembers."),
+        click.option("--runtime-log", type=_PATH, metavar="FILE", help="The kernel's binary IMA log."),
+        click.option("--event-log", type=_PATH, metavar="FILE", help="The firmware's binary event log."),
+        click.option("--tpm", metavar="ADDRESS", help="device:/dev/tpmrm0, unix:PATH or tcp:HOST:PORT."),
+        click.option("--config", type=_PATH, metavar="FILE", help="Settings (TOML)."),
+    ):
+        function = option(function)
+    return function
+
+
+def _authority_options(function: _F) -> _F:
+    for option in (
+        click.option("--relay", metavar="URL", help="Reach the authority through this relay."),
+        click.option("--fingerprint", metavar="SHA256:...", help="Of the authority's first root key."),
+        click.option(
+            "--keys", type=_PATH, metavar="FILE", help="The authority's key lists, as GET /v1/keys gives them."
+        ),
+        click.option("--authority", "url", metavar="URL", help="Address of the authority, https://HOST:PORT."),
+    ):
+        function = option(function)
+    return _tpm_options(function)
+
+
+def _settings(flags: dict[str, Any]) -> Config:
+    return settings.load(flags.pop("config")).with_flags(**flags)
+
+
+@contextlib.contextmanager
+def _host(config: Config, kind: EkKind) -> Iterator[Host]:
+    """The host with its TPM open and a way to the authority."""
+    keys = config.authority_keys()
+    exchange = config.exchange(keys)
+    with contextlib.closing(exchange), Tpm.open(config.tpm, ek_kind=kind) as tpm:
+        yield Host(tpm, exchange, keys, kind, config.event_log, config.runtime_log)
+
+
+def _choose(config: Config, wanted: str) -> EkKind:
+    if wanted != "auto":
+        return _EK_KINDS[wanted]
+    with Tpm.open(config.tpm) as tpm:
+        return choose_ek(tpm)
+
+
+@agent.command("enrol")
+@_authority_options
+@click.option("--ek", default="auto", type=click.Choice(["auto", *_EK_KINDS]), help="Which endorsement key to enrol.")
+@json_option
+def enrol_command(ek: str, as_json: bool, **flags: Any) -> None:
+    """Make this host known to the authority.
+
+    Needed once, and again after the TPM was cleared. Doing it twice is harmless.
+
+    \b
+    Example:
+      watchword agent enrol --authority https://authority.example:8443 --keys keys.json --fingerprint SHA256:...
+    """
+    config = _settings(flags)
+    config.authority_keys()  # first what costs nothing
+    kind = _choose(config, ek)
+    with _host(config, kind) as host:
+        host_id = enrol(host, config.intermediate_certificates())
+        authority = host.keys.authority
+    Enrolment(host_id, kind).save(config.state)
+    document = {"host_id": host_id.hex(), "ek": kind.name.lower(), "authority": authority}
+    emit(document, f"enrolled with {authority} as host {host_id.hex()}", as_json=as_json)
+
+
+@agent.command()
+@_authority_options
+@json_option
+def status(as_json: bool, **flags: Any) -> int:
+    """Show whether this host could launch: TPM, logs, pinned keys, enrolment. Exit status 2 when it could not.
+
+    \b
+    Example:
+      watchword agent status --json
+    """
+    found = report(_settings(flags))
+    emit(found.document(), found.text(), as_json=as_json)
+    return 0 if found.ready else 2
+
+
+@agent.command("launch")
+@_authority_options
+@click.option("--token-file", metavar="FILE", help="The launch token; - is stdin. Else $WATCHWORD_TOKEN.")
+@click.option("--disk", type=_PATH, required=True, metavar="FILE", help="Raw disk image; it is not changed.")
+@click.option("--user-data", type=_PATH, metavar="FILE", help="User-data for the config drive.")
+@click.option(
+    "--inputs", metavar="NAMES", help="Inputs that the token names, e.g. disk,user-data. Default: all in use."
+)
+@click.option("--instance", metavar="ID", help="The provider's name of the machine. Default: a random UUID.")
+@click.option("--name", default="vm", show_default=True, help="Host name of the machine.")
+@click.option(
+    "--deliver", type=click.Choice([str(way) for way in Delivery]), default="config-drive", help="How the key travels."
+)
+@click.option(
+    "--boot",
+    type=click.Choice([str(kind) for kind in BootKind]),
+    default="fresh",
+    help="Only fresh boots get a secret.",
+)
+@click.option("--ssh-address", default="127.0.0.1", show_default=True, help="Where the machine's SSH port appears.")
+@click.option("--ssh-port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
+@click.option("--memory", "memory_mib", type=click.IntRange(64, 1 << 20), default=256, show_default=True, help="MiB.")
+@click.option("--cpus", type=click.IntRange(1, 255), default=1, show_default=True)
+@click.option("--accel", type=click.Choice(["tcg", "kvm", "kvm:tcg"]), default="tcg", show_default=True)
+@click.option("--outbound", is_flag=True, help="Let the machine open connections.")
+@click.option("--folder", type=_PATH, metavar="FOLDER", help="For logs and the overlay. Default: below --state.")
+@click.option("--detach", is_flag=True, help="Return once the machine runs; end it with 'watchword agent stop'.")
+@json_option
+def launch_command(
+    token_file: str | None, disk: Path, user_data: Path | None, inputs: str | None, instance: str | None, name: str,
+    deliver: str, boot: str, ssh_address: str, ssh_port: int, memory_mib: int, cpus: int, accel: str, outbound: bool,
+    folder: Path | None, detach: bool, as_json: bool, **flags: Any,
+) -> int:  # fmt: skip
+    """Start a machine that holds the tenant's secret, if this host may have it.
+
+    Prints where the machine answers once QEMU runs, then stays until the machine ends (or SIGINT, which ends it).
+
+    \b
+    Example:
+      watchword agent launch --token-file token.txt --disk guest.img --user-data user-data --instance web-1
+    """
+    config = _settings(flags)
+    order = Order(
+        token=_token(token_file),
+        instance=instance or str(uuid.uuid4()),
+        disk=disk,
+        folder=folder or config.state / "machines" / secrets.token_hex(8),
+        user_data=read_user_data(user_data) if user_data is not None else None,
+        inputs=parse_names(inputs) if inputs is not None else None,
+        deliver=Delivery(deliver),
+        boot=BootKind(boot),
+        name=name,
+        ssh_address=ssh_address,
+        ssh_port=ssh_port,
+        memory_mib=memory_mib,
+        cpus=cpus,
+        accelerator=accel,
+        outbound=outbound,
+    )
+    check_order(order)
+    enrolment = Enrolment.read(config.state)
+    if enrolment is None:
+        raise UsageError("not-enrolled", "this host is not enrolled", hint="Enrol it first: watchword agent enrol")
+    # A core file would hold the secret; QEMU inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with _host(config, enrolment.ek_kind) as host:
+        running = launch(host, enrolment.host_id, order)
+    return _run(running, order, detach=detach, as_json=as_json)
+
+
+def _token(source: str | None) -> str:
+    """The token from a file, stdin or the environment: never from an argument, which everybody on the host can see."""
+    if source is None:
+        text = os.environ.get("WATCHWORD_TOKEN", "")
+        if not text:
+            raise UsageError(
+                "token-missing", "there is no token", hint="Give --token-file FILE or set WATCHWORD_TOKEN."
+            )
+        return text.strip()
+    try:
+        with click.open_file(source, "rb") as file:
+            data: bytes = file.read(4 * MAX_TEXT)
+    except OSError as error:
+        raise UsageError("token-unreadable", f"{source} cannot be read: {error.strerror}") from None
+    return data.decode("utf-8", "replace").strip()
+
+
+def _run(running: Running, order: Order, *, detach: bool, as_json: bool) -> int:
+    machine = running.machine
+    document = {
+        "instance": order.instance,
+        "name": machine.name,
+        "pid": running.pid,
+        "ssh": {"address": machine.ssh_address, "port": running.ssh_port},
+        "folder": str(machine.folder),
+        "serial_log": str(machine.serial_log),
+        "qemu_log": str(machine.qemu_log),
+    }
+    where = f"{machine.ssh_address} port {running.ssh_port}"
+    text = f"machine {order.instance} runs; SSH at {where}; process {running.pid}; logs in {machine.folder}"
+    if detach:
+        (machine.folder / "machine.json").write_text(json.dumps(document) + "\n")
+        emit(document, text, as_json=as_json)
+        running.detach()
+        return 0
+    with running, _ending_politely():
+        emit(document, text, as_json=as_json)
+        running.wait()
+    return 0
+
+
+@contextlib.contextmanager
+def _ending_politely() -> Iterator[None]:
+    """SIGTERM and SIGINT end the machine and are a success."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@agent.command()
+@click.argument("folder", type=_PATH)
+@json_option
+def stop(folder: Path, as_json: bool) -> None:
+    """End a detached machine. FOLDER is what 'launch' printed; a machine that has ended already is fine.
+
+    \b
+    Example:
+      watchword agent stop /var/lib/watchword-agent/machines/0123456789abcdef
+    """
+    try:
+        document = json.loads((folder / "machine.json").read_text())
+        pid, name = int(document["pid"]), str(document["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError("machine-unknown", f"{folder} is not the folder of a detached machine") from None
+    ended = stop_process(pid, name)
+    emit({"stopped": ended, "pid": pid}, "stopped" if ended else "it did not run any more", as_json=as_json)
+
+
+@agent.command()
+@_tpm_options
+@click.argument("output", type=_PATH)
+@click.option("--pcrs", default="sha256:0,1,2,3,4,5,6,7,8,9,10", show_default=True, metavar="BANK:N,N,...")
+@json_option
+def evidence(output: Path, pcrs: str, as_json: bool, **flags: Any) -> None:
+    """Collect this host's evidence into the new folder OUTPUT, for people and for 'watchword inspect'.
+
+    The quote is over a random nonce of its own, so nobody can take it for an answer to a challenge.
+
+    \b
+    Example:
+      watchword agent evidence ./evidence
+    """
+    config = _settings(flags)
+    selections = (parse_selection(pcrs),)
+    kind = _choose(config, "auto")
+    with Tpm.open(config.tpm, ek_kind=kind) as tpm:
+        identity = introduce(tpm, kind)
+        names = export(tpm, selections, identity, output, event_log=config.event_log, runtime_log=config.runtime_log)
+    emit({"folder": str(output), "files": names}, "\n".join(str(output / name) for name in names), as_json=as_json)

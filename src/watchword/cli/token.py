@@ -1,0 +1,160 @@
+"""``watchword token``: seal a launch secret to an authority."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from watchword.cli.output import emit, json_option, note
+from watchword.errors import UsageError
+from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
+from watchword.tenant import launches, trust
+from watchword.tenant.files import read_bounded, write_private
+from watchword.wire.inputs import DISK, USER_DATA
+
+__all__ = ["make_token", "token", "token_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_PATH = click.Path(path_type=Path, dir_okay=False)
+_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)\Z")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_MAX_USER_DATA = 64 * 1024  # bytes
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class _Duration(click.ParamType[int]):
+    """Seconds, or a number with s, m, h or d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _DURATION.match(value)
+        if match is None:
+            self.fail(f"{value!r} is not a time span; write 90s, 30m, 1h or 7d", param, ctx)
+        return int(match[1]) * _SECONDS[match[2]]
+
+
+def token_options(function: F) -> F:
+    """The options that say what a launch demands; :func:`make_token` takes them."""
+    for option in reversed(
+        (
+            click.option("--authority", required=True, metavar="NAME", help="A pinned authority."),
+            click.option("--profile", required=True, metavar="FILE|ID", help="What you demand of a host."),
+            click.option("--level", metavar="NAME|RANK", help="Lowest acceptable level; the highest otherwise."),
+            click.option("--disk", required=True, type=_PATH, metavar="FILE", help="The disk image, raw."),
+            click.option("--user-data", type=_PATH, metavar="FILE", help="The user-data, if there is any."),
+            click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Bind another launch input."),
+            click.option("--expires", type=_Duration(), default="1h", show_default=True, help="Lifetime: 90s, 1h, 7d."),
+            click.option(
+                "--releases", type=click.IntRange(1, 65535), default=1, show_default=True, help="How often it may start."
+            ),
+            click.option("--name", help="What to call the launch here."),
+            click.option("--secret-file", type=_PATH, metavar="FILE", help="Your own secret: 32 bytes, or 64 hex digits."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def make_token(
+    *,
+    authority: str,
+    profile: str,
+    level: str | None,
+    disk: Path,
+    user_data: Path | None,
+    inputs: tuple[str, ...],
+    expires: int,
+    releases: int,
+    name: str | None,
+    secret_file: Path | None,
+) -> tuple[str, launches.LaunchRecord]:
+    """The token that these options ask for, and its record, stored."""
+    pinned = trust.load(authority)
+    document = _profile(profile, pinned)
+    digests = {DISK: launches.file_digest(disk)}
+    if user_data is not None:
+        data = read_bounded(user_data, _MAX_USER_DATA, "the user-data")
+        digests[USER_DATA] = hashlib.sha256(data).digest()
+    for given in inputs:
+        digests.update(_input(given, digests))
+    text, record = launches.create(
+        name=name,
+        authority=authority,
+        keys=pinned.keys,
+        profile=document,
+        rank=launches.profile_rank(document, level),
+        inputs=digests,
+        now=int(time.time()),
+        lifetime=expires,
+        releases=releases,
+        secret=launches.read_secret(secret_file) if secret_file else None,
+    )
+    launches.save(record)
+    return text, record
+
+
+def _profile(given: str, pinned: trust.Authority) -> Profile:
+    if _ID.match(given) and not Path(given).exists():
+        return pinned.client().profile(bytes.fromhex(given))
+    return Profile.parse(read_bounded(Path(given), MAX_PROFILE_SIZE, "the profile"))
+
+
+def _input(given: str, known: dict[str, bytes]) -> dict[str, bytes]:
+    name, equals, path = given.partition("=")
+    if not equals or not path:
+        raise UsageError("bad-input", f"--input {given[:80]!r} is not NAME=FILE")
+    if name in known:
+        raise UsageError("bad-input", f"the launch input {name[:40]!r} is given twice")
+    return {name: launches.file_digest(Path(path))}
+
+
+@click.group()
+def token() -> None:
+    """Seal a launch secret to an authority.
+
+    \b
+    Example:
+      watchword token create --authority auditor --profile gold.json --disk guest.img
+    """
+
+
+@token.command()
+@token_options
+@click.option("-o", "--output", type=_PATH, metavar="FILE", help="Write the token there, mode 0600.")
+@json_option
+def create(output: Path | None, as_json: bool, **demands: Any) -> None:
+    """Draw a secret, seal it with what you demand, and print the token.
+
+    The secret is forgotten; what stays is the public key that your machine will prove.
+
+    \b
+    Example:
+      watchword token create --authority auditor --profile gold.json --level full --disk guest.img --name web1
+    """
+    text, record = make_token(**demands)
+    if output is not None:
+        write_private(output, text.encode() + b"\n")
+    note(f"launch {record.name!r}; its machine will show the SSH host key {record.ssh_fingerprint}")
+    document = {
+        "name": record.name,
+        "token": text,
+        "launch_id": record.launch_id,
+        "ssh_public_key": record.ssh_public_key,
+        "ssh_fingerprint": record.ssh_fingerprint,
+        "profile": record.profile,
+        "level": record.level,
+        "inputs": record.input_names,
+        "expires": record.expires,
+        "releases": record.releases,
+    }
+    if output is None or as_json:
+        emit(document, text, as_json=as_json)

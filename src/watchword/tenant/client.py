@@ -1,0 +1,111 @@
+"""What a tenant asks an authority: key lists, profiles and the signed decisions of a launch."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from watchword.crypto.keylist import MAX_CHAIN, KeyList
+from watchword.errors import MalformedError, Unavailable, UsageError
+from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
+from watchword.tenant.http import anonymous_context, exchange, pinned_context, problem
+
+__all__ = ["AuthorityClient", "authority_url", "fetch_key_lists"]
+
+_MAX_ANSWER = 8 << 20  # bytes
+_MAX_PAGES = 50  # of decisions; more than any launch has, and an end for an authority that never stops
+_T = TypeVar("_T")
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    keys: list[msgspec.Raw]
+
+
+class _Decisions(msgspec.Struct, frozen=True):
+    decisions: list[msgspec.Raw]
+    next: int | None = None
+
+
+def authority_url(text: str) -> str:
+    """``text`` as ``https://host[:port]``; raises :class:`UsageError` (``bad-url``) for anything else."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+        raise UsageError(
+            "bad-url", f"{text[:100]!r} is not the address of an authority", hint="write https://HOST[:PORT]"
+        )
+    return f"https://{parts.netloc}"
+
+
+def fetch_key_lists(url: str, context: ssl.SSLContext | None = None) -> list[bytes]:
+    """The signed key lists that ``url`` offers, oldest first. Nothing is verified; without ``context`` by anybody."""
+    context = context or anonymous_context()
+    keys = _decode(_get(f"{url}/v1/keys", context, _MAX_ANSWER), _Keys, "key lists").keys
+    if not 1 <= len(keys) <= MAX_CHAIN:
+        raise MalformedError(f"key lists: the authority gave {len(keys)}, 1 to {MAX_CHAIN} are possible")
+    return [bytes(envelope) for envelope in keys]
+
+
+class AuthorityClient:
+    """An authority at ``url`` whose verified ``keys`` name the TLS certificate authority to believe."""
+
+    def __init__(self, url: str, keys: KeyList) -> None:
+        self.url = url
+        self.keys = keys
+        self._context = pinned_context(keys.tls_ca)
+
+    def profile(self, profile_id: bytes) -> Profile:
+        """The profile with this id (32 bytes). Raises :class:`MalformedError` when the authority gives another."""
+        data = _get(f"{self.url}/v1/profiles/{profile_id.hex()}", self._context, MAX_PROFILE_SIZE)
+        profile = Profile.parse(data)
+        if profile.id != profile_id:
+            raise MalformedError("profile: the authority answered with another profile", code="profile-mismatch")
+        return profile
+
+    def decisions(self, launch_id: bytes) -> Sequence[bytes]:
+        """The envelopes of all decisions about a launch (id: 16 bytes), oldest first; none when it knows no such.
+
+        The signatures are not checked here. Raises :class:`Unavailable`, :class:`MalformedError`.
+        """
+        found: list[bytes] = []
+        after = 0
+        for _ in range(_MAX_PAGES):
+            url = f"{self.url}/v1/launches/{launch_id.hex()}" + (f"?after={after}" if after else "")
+            page = _decode(_get(url, self._context, _MAX_ANSWER, missing=b'{"decisions":[]}'), _Decisions, "decisions")
+            found += [bytes(envelope) for envelope in page.decisions]
+            if page.next is None:
+                return found
+            if page.next <= after:
+                raise MalformedError("decisions: the pages of the answer go in circles")
+            after = page.next
+        raise Unavailable("decisions-too-many", "the authority has more decisions about this launch than can be read")
+
+
+def _get(url: str, context: ssl.SSLContext, limit: int, *, missing: bytes | None = None) -> bytes:
+    answer = exchange("GET", url, context, limit=limit)
+    if answer.status == 200:
+        return answer.body
+    code, text = problem(answer, url)
+    if missing is not None and answer.status == 404 and code == "launch-unknown":
+        return missing
+    raise Unavailable(code or "http-status", text, hint=_HINTS.get(code, ""))
+
+
+_HINTS = {
+    "profile-unknown": "give the profile to the authority first, or name a profile that it has",
+    "overloaded": "try again in a moment",
+}
+
+
+def _decode(data: bytes, kind: type[_T], what: str) -> _T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"{what}: {error}") from None

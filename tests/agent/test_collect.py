@@ -1,0 +1,97 @@
+"""Evidence is consistent, bounded, and in the right order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from watchword.agent.collect import measure, read_log
+from watchword.errors import Unavailable
+from watchword.testing.farm import SwTpm
+from watchword.wire.evidence import MAX_LOG
+from watchword.wire.tpm.algorithms import Alg, digest
+from watchword.wire.tpm.attest import Attest, QuoteInfo
+from watchword.wire.tpm.pcr import PcrSelection, pcr_digest
+
+PCRS = (PcrSelection(Alg.SHA256, (0, 7, 10)),)
+
+
+def test_the_values_are_the_quoted_ones(bench) -> None:
+    with bench.tpm.client() as tpm:
+        found = measure(tpm, PCRS, b"nonce", event_log=bench.event_log, runtime_log=bench.runtime_log)
+    attest = Attest.parse(found.attest)
+    assert attest.extra_data == b"nonce"
+    assert isinstance(attest.attested, QuoteInfo)
+    assert attest.attested.selections == PCRS
+    assert attest.attested.pcr_digest == pcr_digest(Alg.SHA256, PCRS, found.pcrs)
+    assert (found.event_log, found.ima_log) == (b"the firmware's log", b"the kernel's log")
+
+
+def test_the_runtime_log_is_read_after_the_quote(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that runs during the quote is in the log that is sent, so the log never lags behind the quote."""
+    with bench.tpm.client() as tpm:
+        quote = type(tpm).quote
+
+        def quote_and_run(self, selections, extra_data):
+            found = quote(self, selections, extra_data)
+            bench.runtime_log.write_bytes(b"the kernel's longer log")
+            return found
+
+        monkeypatch.setattr(type(tpm), "quote", quote_and_run)
+        found = measure(tpm, PCRS, b"", event_log=bench.event_log, runtime_log=bench.runtime_log)
+    assert found.ima_log == b"the kernel's longer log"
+
+
+def test_pcrs_that_move_are_quoted_again(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bench.tpm.client() as tpm:
+        quote, moves = type(tpm).quote, [b"one", b"two"]
+
+        def quote_and_move(self, selections, extra_data):
+            found = quote(self, selections, extra_data)
+            if moves:
+                self.extend(10, {Alg.SHA256: digest(Alg.SHA256, moves.pop())})
+            return found
+
+        monkeypatch.setattr(type(tpm), "quote", quote_and_move)
+        found = measure(tpm, PCRS, b"", event_log=bench.event_log, runtime_log=bench.runtime_log)
+    attested = Attest.parse(found.attest).attested
+    assert isinstance(attested, QuoteInfo)
+    assert attested.pcr_digest == pcr_digest(Alg.SHA256, PCRS, found.pcrs)
+    assert not moves
+
+
+def test_the_runtime_log_is_not_needed_without_pcr_10(bench, tmp_path: Path) -> None:
+    selections = (PcrSelection(Alg.SHA256, (0, 7)),)
+    with bench.tpm.client() as tpm:
+        found = measure(tpm, selections, b"", event_log=bench.event_log, runtime_log=tmp_path / "none")
+    assert found.ima_log == b""
+
+
+@pytest.mark.parametrize("selection", [PcrSelection(Alg.SM3_256, (0,)), PcrSelection(Alg.SHA256, (0, 25), size=4)])
+def test_a_pcr_that_the_tpm_does_not_have_is_said_so(bench, swtpm: SwTpm, selection: PcrSelection) -> None:
+    with bench.tpm.client() as tpm, pytest.raises(Unavailable) as failed:
+        measure(tpm, (selection,), b"", event_log=bench.event_log, runtime_log=bench.runtime_log)
+    assert failed.value.code == "tpm-bank"
+
+
+def test_a_log_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(bytes(MAX_LOG))
+    assert len(read_log(path, "the log")) == MAX_LOG
+    path.write_bytes(bytes(MAX_LOG + 1))
+    with pytest.raises(Unavailable) as failed:
+        read_log(path, "the log")
+    assert failed.value.code == "log-size"
+
+
+def test_a_log_without_an_end_is_refused() -> None:
+    with pytest.raises(Unavailable, match="larger than"):
+        read_log(Path("/dev/zero"), "the log")
+
+
+def test_a_missing_log_comes_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as failed:
+        read_log(tmp_path / "none", "the log")
+    assert failed.value.code == "log-unreadable"
+    assert "securityfs" in failed.value.hint

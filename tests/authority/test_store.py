@@ -1,0 +1,414 @@
+"""The store: single use, counting, the append-only chain, many writers at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from .helpers import NOW, entry, host
+
+from watchword.authority.store import EkPin, EndorserRow, ProfileRow, StackRow, StackState, Store
+from watchword.errors import Rejected, Unavailable, UsageError, WatchwordError
+from watchword.launch.receipt import FIRST_PREVIOUS, chain_hash
+from watchword.verify.ek import EkClass
+from watchword.verify.ima_log import RuntimeSeen
+from watchword.verify.quote import LastSeen
+
+TOKEN = b"t" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite3"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store.open(path) as opened:
+        yield opened
+
+
+def stack(number: int = 1, **changes: object) -> StackRow:
+    row = StackRow(
+        digest=bytes([number]) * 32,
+        name="compute",
+        version=str(number),
+        serial=number,
+        state=StackState.ACTIVE,
+        retire_at=None,
+        added_at=NOW,
+        endorsed_by=frozenset(),
+        document=b"{}",
+        envelope=None,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+# -- nonces --------------------------------------------------------------------------------------------------------
+
+
+def test_a_nonce_is_good_once(store: Store) -> None:
+    with store.transaction() as tx:
+        assert tx.use_nonce(b"n" * 32, NOW + 120)
+        assert not tx.use_nonce(b"n" * 32, NOW + 120)
+    with store.transaction() as tx:
+        assert not tx.use_nonce(b"n" * 32, NOW + 120)
+        assert tx.use_nonce(b"m" * 32, NOW + 120)
+
+
+def test_pruned_nonces_stay_spent_when_the_clock_goes_back(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.use_nonce(b"old", NOW + 10)
+        tx.use_nonce(b"new", NOW + 100)
+        assert tx.prune_nonces(NOW + 50) == 1
+    with store.transaction() as tx:
+        assert not tx.use_nonce(b"old", NOW + 10)
+        assert not tx.use_nonce(b"new", NOW + 100)
+        assert tx.prune_nonces(NOW - 1000) == 0
+        assert not tx.use_nonce(b"old", NOW + 10)
+
+
+def test_a_transaction_that_fails_changes_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="stop"), store.transaction() as tx:
+        assert tx.use_nonce(b"n", NOW)
+        tx.count_release(TOKEN)
+        tx.append_decision(NOW, b"", entry())
+        tx.put_host(host())
+        raise RuntimeError("stop")
+    assert store.releases(TOKEN) == 0
+    assert store.head().seq == 0
+    assert store.hosts() == ()
+    with store.transaction() as tx:
+        assert tx.use_nonce(b"n", NOW)
+
+
+# -- counts --------------------------------------------------------------------------------------------------------
+
+
+def test_releases_are_counted_per_token(store: Store) -> None:
+    with store.transaction() as tx:
+        assert tx.releases(TOKEN) == 0
+        assert [tx.count_release(TOKEN), tx.count_release(TOKEN)] == [1, 2]
+        assert tx.count_release(b"other") == 1
+        assert tx.releases(TOKEN) == 2
+    assert store.releases(TOKEN) == 2
+
+
+def release_once(store: Store, allowed: int) -> bool:
+    """One release as the service does it: count and decide together."""
+    with store.transaction() as tx:
+        if tx.releases(TOKEN) >= allowed:
+            return False
+        number = tx.count_release(TOKEN)
+        tx.append_decision(NOW, b"", entry(f"release {number}"))
+        return True
+
+
+def test_threads_never_release_more_than_allowed(store: Store) -> None:
+    barrier = threading.Barrier(8)
+
+    def work(_: int) -> int:
+        barrier.wait()
+        return sum(release_once(store, 10) for _ in range(4))
+
+    with ThreadPoolExecutor(8) as pool:
+        released = sum(pool.map(work, range(8)))
+    assert (released, store.releases(TOKEN)) == (10, 10)
+    assert store.verify_decisions().seq == 10
+
+
+def _release_in_process(path: str, allowed: int, tries: int) -> int:
+    with Store.open(Path(path)) as store:
+        return sum(release_once(store, allowed) for _ in range(tries))
+
+
+def test_processes_never_release_more_than_allowed(path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        released = pool.starmap(_release_in_process, [(str(path), 10, 8)] * 3)
+    with Store.open(path) as store:
+        assert (sum(released), store.releases(TOKEN)) == (10, 10)
+        assert store.verify_decisions().seq == 10
+
+
+@pytest.mark.parametrize("statement", ["UPDATE releases SET count = 0", "DELETE FROM releases"])
+def test_a_release_count_never_goes_back(store: Store, path: Path, statement: str) -> None:
+    release_once(store, 1)
+    with sqlite3.connect(path) as raw, pytest.raises(sqlite3.IntegrityError):
+        raw.execute(statement)
+    raw.close()
+    assert store.releases(TOKEN) == 1
+
+
+# -- the decision record -------------------------------------------------------------------------------------------
+
+
+def fill(store: Store, count: int = 3) -> None:
+    for number in range(count):
+        with store.transaction() as tx:
+            tx.append_decision(NOW + number, b"", entry(str(number), time=NOW + number))
+
+
+def test_decisions_are_chained(store: Store) -> None:
+    with store.transaction() as tx:
+        first = tx.append_decision(NOW, b"", entry("1"))
+        second = tx.append_decision(NOW, b"k" * 32, entry("2", launch=b"k" * 32))
+    assert (first.seq, first.prev_hash) == (1, FIRST_PREVIOUS)
+    assert (second.seq, second.prev_hash) == (2, first.entry_hash)
+    assert second.entry_hash == chain_hash(2, first.entry_hash, entry("2", launch=b"k" * 32))
+    assert list(store.decisions()) == [first, second]
+    assert list(store.decisions(launch_key=b"k" * 32)) == [second]
+    assert store.verify_decisions() == store.head()
+    assert store.head().entry_hash == second.entry_hash
+
+
+def test_many_decisions_are_read_in_pages(store: Store) -> None:
+    with store.transaction() as tx:
+        for number in range(1203):
+            tx.append_decision(NOW, b"", entry(str(number)))
+    assert [d.seq for d in store.decisions(after=200)] == list(range(201, 1204))
+    assert store.verify_decisions().seq == 1203
+
+
+def test_an_entry_has_a_bounded_size(store: Store) -> None:
+    for bad in (b"", b"x" * (128 * 1024 + 1)):
+        with pytest.raises(ValueError, match="decision entry"), store.transaction() as tx:
+            tx.append_decision(NOW, b"", bad)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE decisions SET entry = x'00' WHERE seq = 2",
+        "DELETE FROM decisions WHERE seq = 3",
+        "INSERT OR REPLACE INTO decisions SELECT seq, 0, launch_key, prev_hash, entry, entry_hash FROM decisions WHERE seq = 2",
+        "INSERT INTO decisions SELECT 5, time, launch_key, entry_hash, entry, entry_hash FROM decisions WHERE seq = 3",
+        "INSERT INTO decisions SELECT 4, time, launch_key, prev_hash, entry, entry_hash FROM decisions WHERE seq = 3",
+        "INSERT INTO decisions SELECT NULL, time, launch_key, entry_hash, entry, entry_hash FROM decisions WHERE seq = 3",
+    ],
+)
+def test_the_database_refuses_to_change_decisions(store: Store, path: Path, statement: str) -> None:
+    fill(store)
+    before = list(store.decisions())
+    raw = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError), raw:
+        raw.execute(statement)
+    raw.close()
+    assert list(store.decisions()) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("UPDATE decisions SET entry = CAST('{\"time\": 1800000001}' AS BLOB) WHERE seq = 2", "does not have its hash"),
+        ("UPDATE decisions SET entry_hash = zeroblob(32) WHERE seq = 3", "does not have its hash"),
+        ("UPDATE decisions SET prev_hash = zeroblob(32) WHERE seq = 2", "does not follow"),
+        ("DELETE FROM decisions WHERE seq = 2", "out of order"),
+        ("DELETE FROM decisions WHERE seq = 1", "out of order"),
+        ("UPDATE decisions SET launch_key = x'aa' WHERE seq = 2", "filed under another"),
+        ("UPDATE decisions SET time = 5 WHERE seq = 2", "filed under another"),
+    ],
+)
+def test_tampering_behind_the_triggers_is_found(store: Store, path: Path, statement: str, why: str) -> None:
+    fill(store)
+    raw = sqlite3.connect(path)
+    for trigger in ("no_update", "no_delete", "in_order"):
+        raw.execute(f"DROP TRIGGER decisions_{trigger}")
+    raw.execute(statement)
+    raw.commit()
+    raw.close()
+    with pytest.raises(Rejected, match=why) as caught:
+        store.verify_decisions()
+    assert caught.value.code == "decision-chain"
+
+
+def test_an_entry_that_is_no_decision_is_found(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.append_decision(NOW, b"", b"not json")
+    with pytest.raises(Rejected, match="not a decision"):
+        store.verify_decisions()
+
+
+def test_acts_join_the_same_chain(store: Store) -> None:
+    fill(store, 1)
+    with store.transaction() as tx:
+        act = tx.append_act(NOW, "host-enrolled", "ab" * 32, by="alice", reason="new")
+    assert b'"by":"alice"' in act.entry
+    assert store.verify_decisions().seq == 2
+
+
+# -- hosts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_is_kept_with_what_was_seen(store: Store) -> None:
+    last = LastSeen(reset_count=3, restart_count=1, clock=99, safe=True)
+    runtime = RuntimeSeen(reset_count=3, entries=12, aggregate=b"a" * 32)
+    with store.transaction() as tx:
+        tx.put_host(host())
+        tx.update_seen(host().host_id, last, NOW + 5)
+        tx.update_runtime(host().host_id, runtime)
+        tx.update_seen(host().host_id, replace(last, clock=100), NOW + 6)
+    found = store.host(host().host_id)
+    assert found == replace(host(), last=replace(last, clock=100), last_time=NOW + 6, runtime=runtime)
+    assert store.hosts() == (found,)
+    assert store.host(b"?" * 32) is None
+
+
+def test_enrolling_again_starts_over(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.put_host(host())
+        tx.update_seen(host().host_id, LastSeen(reset_count=9, restart_count=0, clock=1, safe=True), NOW)
+        tx.update_runtime(host().host_id, RuntimeSeen(reset_count=9, entries=1, aggregate=b""))
+        tx.put_host(host(ak=b"new ak", time=NOW + 1))
+    assert store.host(host().host_id) == host(ak=b"new ak", time=NOW + 1)
+
+
+def test_a_revoked_host_stays_revoked(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.put_host(host())
+        tx.revoke_host(host().host_id, "stolen", NOW)
+    found = store.host(host().host_id)
+    assert found is not None
+    assert found.revoked
+    with pytest.raises(Rejected) as caught, store.transaction() as tx:
+        tx.put_host(host(ak=b"new ak"))
+    assert caught.value.code == "host-revoked"
+    assert store.host(host().host_id) == found
+    with pytest.raises(UsageError), store.transaction() as tx:
+        tx.revoke_host(host().host_id, "again", NOW)
+
+
+def test_two_hosts_cannot_share_an_attestation_key(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.put_host(host(1, ak=b"same"))
+    with pytest.raises(Rejected) as caught, store.transaction() as tx:
+        tx.put_host(host(2, ak=b"same"))
+    assert caught.value.code == "host-merged"
+    assert len(store.hosts()) == 1
+
+
+# -- what is allowed -----------------------------------------------------------------------------------------------
+
+
+def test_every_change_of_what_is_allowed_moves_the_generation(store: Store) -> None:
+    pin = EkPin(b"h" * 32, b"ek", EkClass.VIRTUAL, "lab", NOW)
+    endorser = EndorserRow("ab" * 32, b"k" * 32, "auditor", NOW)
+    acts = [
+        lambda tx: tx.put_pin(pin),
+        lambda tx: tx.remove_pin(pin.host_id),
+        lambda tx: tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW)),
+        lambda tx: tx.put_stack(stack()),
+        lambda tx: tx.put_endorser(endorser),
+        lambda tx: tx.put_endorsement(stack().digest, endorser.key_id),
+        lambda tx: tx.set_stack_state(stack().digest, StackState.RETIRING, NOW + 5),
+        lambda tx: tx.remove_endorser(endorser.key_id),
+    ]
+    for act in acts:
+        before = store.generation()
+        with store.transaction() as tx:
+            act(tx)
+        assert store.generation() > before
+    before = store.generation()
+    release_once(store, 1)
+    assert store.generation() == before
+
+
+def test_an_endorser_that_is_removed_no_longer_counts(store: Store) -> None:
+    endorser = EndorserRow("ab" * 32, b"k" * 32, "auditor", NOW)
+    with store.transaction() as tx:
+        tx.put_endorser(endorser)
+        tx.put_stack(stack(endorsed_by=frozenset({endorser.key_id}), envelope=b"{}"))
+    assert store.stacks() == (stack(endorsed_by=frozenset({endorser.key_id}), envelope=b"{}"),)
+    assert store.stack_infos()[0].endorsed_by == {endorser.key_id}
+    with store.transaction() as tx:
+        tx.remove_endorser(endorser.key_id)
+    assert store.stacks()[0].endorsed_by == frozenset()
+
+
+def test_a_revoked_stack_never_comes_back(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.put_stack(stack())
+        tx.set_stack_state(stack().digest, StackState.REVOKED, None)
+    for act in (
+        lambda tx: tx.put_stack(stack()),
+        lambda tx: tx.set_stack_state(stack().digest, StackState.ACTIVE, None),
+    ):
+        with pytest.raises(UsageError), store.transaction() as tx:
+            act(tx)
+    assert store.stacks()[0].state is StackState.REVOKED
+
+
+def test_counts(store: Store) -> None:
+    release_once(store, 1)
+    with store.transaction() as tx:
+        tx.put_host(host(1))
+        tx.put_host(host(2))
+        tx.revoke_host(host(2).host_id, "x", NOW)
+        tx.put_stack(stack())
+    counts = store.counts()
+    assert (counts.hosts, counts.hosts_revoked, counts.stacks, counts.releases, counts.decisions) == (2, 1, 1, 1, 1)
+
+
+# -- the file ------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_private_and_durable(store: Store, path: Path) -> None:
+    fill(store, 1)
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    with store._engine.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda path: path.write_bytes(b"no database, but long enough to look at" * 40), "store-format"),
+        (lambda path: sqlite3.connect(path).execute("CREATE TABLE x (y)").connection.close(), "store-format"),
+        (lambda path: path.mkdir(), "store-unavailable"),
+        (lambda path: path.symlink_to("/dev/null"), "store-unavailable"),
+    ],
+)
+def test_another_kind_of_file_is_refused(path: Path, make: object, code: str) -> None:
+    make(path)  # type: ignore[operator]
+    with pytest.raises(WatchwordError) as caught:
+        Store.open(path)
+    assert caught.value.code == code
+
+
+def test_a_newer_store_is_refused(path: Path) -> None:
+    Store.open(path).close()
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE state SET schema_version = 2")
+    raw.commit()
+    raw.close()
+    with pytest.raises(UsageError, match="version 2") as caught:
+        Store.open(path)
+    assert caught.value.code == "store-version"
+
+
+def test_a_full_disk_is_told_and_undone(store: Store) -> None:
+    with store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    store._engine.dispose()
+
+    from sqlalchemy import event
+
+    event.listen(
+        store._engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {pages + 1}").close()
+    )
+    with pytest.raises(Unavailable, match="full"), store.transaction() as tx:
+        for number in range(100):
+            tx.append_decision(NOW, b"", entry("x" * 1000 + str(number)))
+    assert store.head().seq == 0
