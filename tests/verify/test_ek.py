@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -360,7 +361,7 @@ def test_only_the_check_makes_a_verified_key() -> None:
         b"\x30\x80" + LEAF[2:],
         bytes.fromhex("1001000001") + bytes.fromhex("1002") + LEAF,
         bytes.fromhex("100100ffff1002") + LEAF,
-        bytes(9000),
+        LEAF + bytes(9000),
     ],
 )
 def test_what_is_no_certificate(data: bytes) -> None:
@@ -376,13 +377,34 @@ def test_too_many_intermediates() -> None:
         _verify(intermediates=[b"nonsense"])
 
 
-@settings(max_examples=80)
-@given(st.integers(0, len(LEAF) - 1), st.integers(1, 255))
-def test_no_byte_of_a_certificate_can_change(at: int, flip: int) -> None:
+SIGNED = x509.load_der_x509_certificate(LEAF).tbs_certificate_bytes
+HEADER = LEAF.index(SIGNED)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, len(SIGNED) - 1), st.integers(1, 255))
+def test_no_signed_byte_of_a_certificate_can_change(at: int, flip: int) -> None:
     data = bytearray(LEAF)
-    data[at] ^= flip
+    data[HEADER + at] ^= flip
     with pytest.raises((MalformedError, Rejected)):
         _verify(bytes(data))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(LEAF) - 1), st.integers(0, 255)), max_size=4), st.binary(max_size=40))
+def test_any_bytes_are_a_certificate_or_malformed(changes: list[tuple[int, int]], noise: bytes) -> None:
+    data = bytearray(LEAF)
+    for at, value in changes:
+        data[at] = value
+    for candidate in (noise, bytes(data), bytes(data) + noise, bytes(data)[: len(noise) * 8]):
+        with contextlib.suppress(MalformedError):
+            assert read_stored(candidate).der in candidate
+
+
+def test_a_certificate_of_an_impossible_version() -> None:
+    at = LEAF.index(bytes.fromhex("a003020102"))
+    with pytest.raises(MalformedError):
+        read_stored(LEAF[: at + 4] + b"\x54" + LEAF[at + 5 :])
 
 
 # --- other people's certificates ------------------------------------------------------------------------------------

@@ -145,9 +145,7 @@ def test_d3_kernels_that_pad_sha1_are_named_and_not_trusted_with_content() -> No
 
 def test_the_log_of_another_bank() -> None:
     for alg in (Alg.SHA256, Alg.SM3_256):
-        entries = tuple(
-            e._replace(number=n, digest=digest(alg, e.data)) for n, e in enumerate([FIRST, *FILES])
-        )
+        entries = tuple(e._replace(number=n, digest=digest(alg, e.data)) for n, e in enumerate([FIRST, *FILES]))
         log = ImaLog.parse(ImaLog(32, entries).encode())
         proof = quoted(aggregate([FIRST, *FILES]))
         assert len(verify_ima_log(log, proof, BANK, max_ahead=0, seen=None).measured) == 3
@@ -179,9 +177,7 @@ def test_d4_pcrs_that_were_not_quoted_leave_it_unchecked() -> None:
     entries = [boot_aggregate({}), *FILES]
     found = verify(entries, quoted(aggregate(entries), boot))
     assert found.boot_aggregate == "unchecked"
-    assert [(f.clause, f.code, f.fatal) for f in found.findings] == [
-        ("D4", "runtime-log-aggregate-unchecked", False)
-    ]
+    assert [(f.clause, f.code, f.fatal) for f in found.findings] == [("D4", "runtime-log-aggregate-unchecked", False)]
 
 
 def test_d4_an_aggregate_of_another_bank_is_unchecked() -> None:
@@ -268,7 +264,9 @@ def test_the_kinds_of_measurements() -> None:
 
 def test_the_quick_way_reads_what_the_long_way_reads() -> None:
     names = [b"", b"/", b"/a b", b"/line\nbreak", b"\xff\xfe", b"/" + b"x" * 4000]
-    entries = [measured(n, b"c", signature=s, alg=a) for n in names for s in (None, b"", b"\3s") for a in (BANK, Alg.SHA1)]
+    entries = [
+        measured(n, b"c", signature=s, alg=a) for n in names for s in (None, b"", b"\3s") for a in (BANK, Alg.SHA1)
+    ]
     found = contents(*entries)
     assert len(found.measured) == len(entries)
     for read, entry in zip(found.measured, found.entries[1:], strict=True):

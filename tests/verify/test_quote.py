@@ -302,7 +302,7 @@ def test_only_the_check_makes_verified_values() -> None:
         replace(verified, host_id=bytes(32))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(GOOD.encode()) - 1), st.integers(1, 255))
 def test_no_byte_of_a_signed_quote_can_change(at: int, flip: int) -> None:
     data = bytearray(GOOD.encode())

@@ -89,7 +89,9 @@ def test_load_option_and_device_path() -> None:
 
 def test_device_path_nodes() -> None:
     nodes = b"\x02\x01\x0c\0" + struct.pack("<II", 0xA0341D0, 0) + b"\x01\x01\6\0\x02\x1f" + b"\x03\x55\5\0\xaa"
-    assert device_path_text(nodes + b"\x7f\x01\4\0" + FILE + END) == "Acpi(a0341d0,0)/Pci(1f,2)/Path(3,85,aa)/|/File(ab)"
+    assert (
+        device_path_text(nodes + b"\x7f\x01\4\0" + FILE + END) == "Acpi(a0341d0,0)/Pci(1f,2)/Path(3,85,aa)/|/File(ab)"
+    )
     assert device_path_text(b"") == ""
 
 

@@ -70,14 +70,14 @@ Behaviour = Callable[["Provider", Machine], None]
 class Provider:
     """The cloud; ``url`` is its API once started. ``behaviour`` decides what it does with each new machine."""
 
-    def __init__(self, hosts: list[ComputeHost], images: Mapping[str, Path], folder: Path) -> None:
+    def __init__(self, hosts: list[ComputeHost], images: Mapping[str, Path], folder: Path, *, port: int = 0) -> None:
         self.hosts = {host.name: host for host in hosts}
         self.images = dict(images)
         self.folder = folder
         self.machines: dict[str, Machine] = {}
         self.behaviour: Behaviour = honest(hosts[0].name)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

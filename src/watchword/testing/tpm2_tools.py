@@ -106,7 +106,7 @@ class Tpm2Tools:
 
     def make_ak(self) -> Public:
         """Let the tools make an attestation key like ours in the endorsement hierarchy, as ``ak.ctx``."""
-        attributes = "restricted|sign|fixedtpm|fixedparent|sensitivedataorigin|userwithauth"
+        attributes = "restricted|sign|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
         algorithm = ["-G", "ecc256:ecdsa-sha256:null", "-g", "sha256", "-a", attributes]
         self.run("tpm2_createprimary", "-C", "e", "-c", "ak.ctx", *algorithm)
         self.run("tpm2_readpublic", "-c", "ak.ctx", "-o", "ak.pub")

@@ -30,6 +30,7 @@ _TEXTS: Final = frozenset({_T.IPL, _T.ACTION, _T.EFI_ACTION, _T.POST_CODE, _T.CO
 _VARIABLE_HEAD: Final = 32  # GUID, size of the name, size of the content
 _STRAY: Final = 8  # bytes: what rounding up the size of a structure may add
 _SHOWN: Final = 200  # characters of a description
+_LOOKED_AT: Final = 4 * _SHOWN  # bytes of a text, since it may be megabytes long
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class BootEvent:
 def measured_part(event: Event, value: bytes, bank: Alg) -> bytes | None:
     """The part of the event's data that digest ``value`` proves; None when it does not prove any."""
     new = hasher(bank)
+    if new(event.data).digest() == value:
+        return event.data
     for hashed, part in _candidates(event.type, event.data):
         if new(hashed).digest() == value:
             return part
@@ -72,8 +75,7 @@ def measured_part(event: Event, value: bytes, bank: Alg) -> bytes | None:
 
 
 def _candidates(type_: int, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """What may have been hashed, and what of it is meant."""
-    yield data, data
+    """What may have been hashed instead of the whole data, and what of it is meant."""
     if type_ == _T.EFI_VARIABLE_BOOT:
         start, stop = _variable_bounds(data)
         if stop <= len(data):
@@ -125,8 +127,9 @@ def _describe(type_: int, data: bytes) -> str:
             gpt = GptEvent.parse(data)
             return f"disk {gpt.disk}, {len(gpt.partitions)} partitions"
         case _T.S_CRTM_VERSION:
-            return data.decode("utf-16-le", "backslashreplace").rstrip("\0")
+            return data[:_LOOKED_AT].decode("utf-16-le", "backslashreplace").rstrip("\0")
         case _ if type_ in _TEXTS or type_ == _T.EFI_HCRTM_EVENT:
+            data = data[:_LOOKED_AT]
             wide = len(data) >= 4 and len(data) % 2 == 0 and data[1] == data[3] == 0
             return data.decode("utf-16-le" if wide else "utf-8", "backslashreplace").rstrip("\0")
         case _:

@@ -66,14 +66,21 @@ def read_stored(data: bytes) -> StoredCertificate:
 def load_certificate(der: bytes) -> x509.Certificate:
     """Parse ``der`` with all its extensions and its key. Raises MalformedError."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # These are parsed lazily: ask for them here, so that later steps cannot stumble. Not the names: nothing is
-        # decided by them here, and some makers write names that the library complains about.
-        _ = certificate.extensions, certificate.public_key()
+        certificate = _load_quietly(der)
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
         raise _malformed(f"it does not parse: {str(error)[:120]}") from None
     except x509.UnsupportedGeneralNameType as error:
         raise _malformed(f"it has a name that does not parse: {str(error)[:120]}") from None
+    return certificate
+
+
+def _load_quietly(der: bytes) -> x509.Certificate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library comments on harmless habits of some makers
+        certificate = x509.load_der_x509_certificate(der)
+        # These are parsed lazily: ask for them here, so that later steps cannot stumble. Not the names: nothing is
+        # decided by them here.
+        _ = certificate.extensions, certificate.public_key()
     return certificate
 
 

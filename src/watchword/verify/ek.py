@@ -212,7 +212,8 @@ def _verifier(roots: list[x509.Certificate], now: int) -> verification.ClientVer
     # (empty subject, critical alternative name). What must still hold of an authority is added here, of the leaf above.
     # Makers mark their certificate policies critical; they restrict nothing for who asks for no policy (RFC 5280, 6.1).
     anything = verification.ExtensionPolicy.permit_all().may_be_present(x509.CertificatePolicies, _AGNOSTIC, None)
-    authority = anything.require_present(x509.BasicConstraints, _AGNOSTIC, _authority_may_issue).require_present(
+    # The library looks into the basic constraints of an authority by itself, as long as they must be there.
+    authority = anything.require_present(x509.BasicConstraints, _AGNOSTIC, None).require_present(
         x509.KeyUsage, _AGNOSTIC, _authority_may_sign
     )
     return (
@@ -223,13 +224,6 @@ def _verifier(roots: list[x509.Certificate], now: int) -> verification.ClientVer
         .extension_policies(ca_policy=authority, ee_policy=anything)
         .build_client_verifier()
     )
-
-
-def _authority_may_issue(
-    _policy: verification.Policy, _certificate: x509.Certificate, basic: x509.BasicConstraints
-) -> None:
-    if not basic.ca:
-        raise ValueError("the issuer is not a certificate authority")
 
 
 def _authority_may_sign(_policy: verification.Policy, _certificate: x509.Certificate, usage: x509.KeyUsage) -> None:

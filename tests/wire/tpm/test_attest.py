@@ -99,7 +99,7 @@ def test_other_peoples_pcr_digest(corpus: Path) -> None:
     assert pcr_digest(Alg.SHA256, quote.attested.selections, values) == quote.attested.pcr_digest
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 160), st.binary(max_size=12), st.binary(max_size=200))
 def test_any_bytes_parse_to_the_same_bytes_or_are_malformed(at: int, junk: bytes, noise: bytes) -> None:
     data = QUOTE.encode()

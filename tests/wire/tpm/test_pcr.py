@@ -90,7 +90,7 @@ def test_bytes_cannot_move_from_one_pcr_to_the_next() -> None:
         pcr_digest(Alg.SHA256, selection, moved)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_parse_to_the_same_bytes_or_are_malformed(data: bytes) -> None:
     for candidate in (data, b"\x00\x00\x00\x01\x00\x0b" + data):

@@ -120,7 +120,7 @@ def test_size_is_bounded() -> None:
         Public.parse_2b(b"\x13\x88" + bytes(5000))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(GOOD), st.integers(0, 400), st.binary(max_size=8))
 def test_any_bytes_parse_to_the_same_bytes_or_are_malformed(public: Public, at: int, junk: bytes) -> None:
     data = public.encode()

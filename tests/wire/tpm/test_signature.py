@@ -40,7 +40,7 @@ def test_values_belong_to_the_scheme(scheme: Alg, values: dict[str, bytes]) -> N
         Signature(scheme, Alg.SHA256, **values)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(GOOD), st.integers(0, 80), st.binary(max_size=8))
 def test_any_bytes_parse_to_the_same_bytes_or_are_malformed(good: Signature, at: int, junk: bytes) -> None:
     data = good.encode()
