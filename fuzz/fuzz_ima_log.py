@@ -11,7 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports():
-    from watchword.cli.inspect import describe_ima_log
+    from watchword.cli.inspect_logs import describe_ima_log
     from watchword.errors import MalformedError
     from watchword.wire.ima_ascii import looks_ascii
     from watchword.wire.ima_log import ImaLog

@@ -11,7 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports():
-    from watchword.cli.inspect import describe_event_log
+    from watchword.cli.inspect_logs import describe_event_log
     from watchword.errors import MalformedError
     from watchword.wire.tcg_log import EventLog
     from watchword.wire.uefi import GptEvent, ImageLoad, LoadOption, UefiVariable, device_path_text, parse_signatures

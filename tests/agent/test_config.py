@@ -16,6 +16,7 @@ from watchword.wire.tpm.templates import EkKind
 
 WHOLE = """
 [authority]
+trust = "/etc/watchword/authority.json"
 url = "https://authority.example:8443"
 keys = "/etc/watchword/keys.json"
 fingerprint = "SHA256:abc"
@@ -47,6 +48,7 @@ def pinned(authority: ScriptedAuthority, path: Path) -> Config:
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
     assert load(write(tmp_path / "agent.toml", WHOLE)) == Config(
+        trust=Path("/etc/watchword/authority.json"),
         url="https://authority.example:8443",
         keys=Path("/etc/watchword/keys.json"),
         fingerprint="SHA256:abc",
@@ -93,6 +95,42 @@ def test_a_missing_or_endless_file_is_refused(tmp_path: Path) -> None:
 def test_pinned_keys_are_verified(authority: ScriptedAuthority, tmp_path: Path) -> None:
     config = pinned(authority, tmp_path / "keys")
     assert config.authority_keys().authority == "scripted"
+
+
+def trust(authority: ScriptedAuthority) -> str:
+    document = {
+        "format": "watchword-authority/1",
+        "url": "https://authority.example",
+        "fingerprint": authority.fingerprint,
+        "keys": [json.loads(authority.envelope)],
+    }
+    return json.dumps(document)
+
+
+def test_a_trust_file_names_everything(authority: ScriptedAuthority, tmp_path: Path) -> None:
+    config = Config(trust=write(tmp_path / "trust", trust(authority)))
+    keys = config.authority_keys()
+    assert keys.authority == "scripted"
+    config.exchange(keys).close()
+    other = ScriptedAuthority(lambda *_: Enrolled(bytes(32)))
+    with pytest.raises(Rejected):
+        config.with_flags(fingerprint=other.fingerprint).authority_keys()
+
+
+def test_what_an_authority_says_about_its_fingerprint_does_not_count(
+    authority: ScriptedAuthority, tmp_path: Path
+) -> None:
+    config = Config(keys=write(tmp_path / "keys", trust(authority)))
+    with pytest.raises(UsageError) as refused:
+        config.authority_keys()
+    assert refused.value.code == "authority-unset"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"keys": [], "format": "other", "url": "", "fingerprint": ""}', "[]"])
+def test_a_file_that_is_no_trust_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Config(trust=write(tmp_path / "trust", text)).authority_keys()
+    assert refused.value.code == "keys-file"
 
 
 def test_keys_of_another_authority_are_refused(authority: ScriptedAuthority, tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_a_port_in_use_is_reported(machine: Machine) -> None:
         start(replace(machine, folder=machine.folder / "second"))
 
 
+def test_without_qemu_there_is_a_hint(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError) as refused:
+        start(machine)
+    assert refused.value.code == "qemu-missing"
+    assert "apt install" in refused.value.hint
+
+
+def test_a_folder_that_cannot_be_made_is_refused(machine: Machine) -> None:
+    with pytest.raises(UsageError) as refused:
+        start(replace(machine, folder=Path("/proc/no-such-folder")))
+    assert refused.value.code == "vm-folder"
+
+
 @pytest.mark.parametrize("name", ["", "a,b", "a b", "x\n"])
 def test_a_name_that_qemu_would_read_as_options_is_refused(machine: Machine, name: str) -> None:
     with pytest.raises(UsageError) as refused:

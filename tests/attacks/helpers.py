@@ -220,6 +220,18 @@ class Meddler:
         self.inner.close()
 
 
+def nth(number: int, change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Act on message ``number`` (from 1) only."""
+    count = 0
+
+    def act(data: bytes) -> bytes:
+        nonlocal count
+        count += 1
+        return change(data) if count == number else data
+
+    return act
+
+
 @contextlib.contextmanager
 def sitting_on(host: TestHost, **actions: Any) -> Iterator[Meddler]:
     """Put a :class:`Meddler` between ``host`` and its authority."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 from watchword.authority.store import Host
 from watchword.verify.ek import EkClass
@@ -25,3 +28,9 @@ def host(number: int = 1, *, ak: bytes = b"", time: int = NOW) -> Host:
         ek_class=EkClass.VIRTUAL,
         enrolled_at=time,
     )
+
+
+def start_child(*arguments: str) -> subprocess.Popen[str]:
+    """Start ``child.py``."""
+    program = Path(__file__).with_name("child.py")
+    return subprocess.Popen([sys.executable, str(program), *arguments], stdout=subprocess.PIPE, text=True)

@@ -120,7 +120,9 @@ def test_c2_a_bank_that_was_not_quoted() -> None:
 
 
 def test_startup_locality_is_followed() -> None:
-    assert verify([note(b"StartupLocality\0\3"), *good_boot()]).findings == ()
+    found = verify([note(b"StartupLocality\0\3"), *good_boot()])
+    assert found.findings == ()
+    assert all(event.type != T.NO_ACTION for event in found.events)  # nobody measured the note itself
 
 
 def lie_about(type_: int, pcr: int, data: bytes) -> list[Event]:
@@ -171,7 +173,9 @@ def test_c3_authority_of_an_old_shim_with_stray_bytes() -> None:
     found = verify([*good_boot(), event])
     assert found.events[-1].measured == whole
     assert found.facts.authorities[-1].name == "Shim"
-    assert refused([*good_boot(), replace(event, data=whole + b"stray-and-more")]) == [("C3", "boot-log-data")]
+    assert refused([*good_boot(), replace(event, data=whole + b"strax?")]) == [("C3", "boot-log-data")]
+    long = boot_event(7, T.EFI_VARIABLE_AUTHORITY, whole + b"nine more", hashed=whole + b"nine mor")
+    assert refused([*good_boot(), long]) == [("C3", "boot-log-data")]
 
 
 @pytest.mark.parametrize(
@@ -225,8 +229,9 @@ def test_c5_the_firmware_reports_an_error() -> None:
 
 
 def test_c5_a_boot_order_that_looks_like_a_separator() -> None:
-    data = variable("BootOrder", b"\0\0\0\0")
-    assert verify([*good_boot(), boot_event(1, T.EFI_VARIABLE_BOOT, data, hashed=b"\0\0\0\0")]).findings == ()
+    for order in (b"\0\0\0\0", b"\1\0\0\0"):
+        event = boot_event(1, T.EFI_VARIABLE_BOOT, variable("BootOrder", order), hashed=order)
+        assert verify([*good_boot(), event]).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -283,6 +288,11 @@ def test_c6_nothing_is_known_of_a_pcr_that_was_not_quoted() -> None:
     assert {e.pcr for e in found.events} == {0, 4}
 
 
+def test_c6_data_that_is_not_tied_is_no_fact() -> None:
+    log = event_log(lie_about(T.EFI_VARIABLE_DRIVER_CONFIG, 7, variable("SecureBoot", b"\1")))
+    assert examine(log, BANK).facts.secure_boot is None
+
+
 def test_c6_a_pcr_7_without_separator_says_nothing() -> None:
     events = good_boot()
     events.remove(separator(7))
@@ -310,9 +320,20 @@ def test_deviations_of_the_format_are_named() -> None:
 def test_confidential_registers_are_no_pcrs() -> None:
     log = event_log([replace(e, pcr=1) for e in good_boot() if e.pcr == 7])
     assert log.spec is not None
-    found = examine(replace(log, spec=replace(log.spec, header_pcr=1)), BANK)
-    assert [f.code for f in found.findings] == ["boot-log-registers"]
+    found = examine(replace(log, spec=replace(log.spec, header_pcr=1)), BANK, registers=True)
+    assert [(f.code, f.fatal) for f in found.findings] == [("boot-log-registers", False)]
     assert found.facts.secure_boot is True
+
+
+def test_c1_the_header_is_not_measured_and_cannot_move_the_checks() -> None:
+    forged = [boot_event(1, T.EFI_VARIABLE_DRIVER_CONFIG, variable("SecureBoot", b"\1"))]
+    log = event_log([*forged, *good_boot(secure_boot=False)])
+    assert log.spec is not None
+    log = replace(log, spec=replace(log.spec, header_pcr=1))
+    with pytest.raises(Rejected) as caught:
+        verify_boot_log(log, quoted(log), BANK)
+    assert [f.code for f in caught.value.findings] == ["boot-log-registers"]
+    assert examine(log, BANK).facts.secure_boot is False
 
 
 def test_text_never_drives_a_terminal() -> None:

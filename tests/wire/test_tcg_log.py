@@ -130,6 +130,8 @@ def header(count: int = 2, algorithms: bytes = b"\4\0\x14\0\x0b\0\x20\0", tail: 
 EVENT = struct.pack("<III", 4, 5, 1)
 BROKEN = {
     "empty": b"",
+    "only zeros": bytes(4096),
+    "only 0xFF": b"\xff" * 4096,
     "text": b"this is not a log of anything at all, only text",
     "3 GB in 36 bytes": struct.pack("<II20sI", 4, 5, bytes(20), 3_000_000_000) + b"abcd",
     "no algorithms": header(0, b""),

@@ -1,8 +1,9 @@
 """The agent's settings: one small TOML file, every value of which a flag can replace.
 
 [authority]
+trust = "/etc/watchword/authority.json"    # a file that `watchword trust add` made; or, in its place:
 url = "https://authority.example:8443"
-keys = "/etc/watchword/authority.json"     # what GET /v1/keys of the authority answered
+keys = "/etc/watchword/keys.json"          # what GET /v1/keys of the authority answered
 fingerprint = "SHA256:…"                   # of its first root key, from somebody you trust
 relay = "http://controller.example:8444"   # instead of the direct way; optional
 
@@ -24,7 +25,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -41,7 +42,7 @@ _MAX_FILE = 64 * 1024
 _MAX_KEYS = 8 << 20
 _MAX_CERTIFICATE = 8192
 _KEYS = {
-    "authority": {"url": "url", "keys": "keys", "fingerprint": "fingerprint", "relay": "relay"},
+    "authority": {"trust": "trust", "url": "url", "keys": "keys", "fingerprint": "fingerprint", "relay": "relay"},
     "tpm": {"address": "tpm", "event_log": "event_log", "runtime_log": "runtime_log", "intermediates": "intermediates"},
     "host": {"state": "state"},
 }
@@ -51,6 +52,7 @@ _KEYS = {
 class Config:
     """The settings; empty strings are unset. ``tpm`` is an address as the TPM transport reads it."""
 
+    trust: Path | None = None
     url: str = ""
     keys: Path | None = None
     fingerprint: str = ""
@@ -67,26 +69,28 @@ class Config:
 
     def authority_keys(self) -> KeyList:
         """The pinned keys. Raises :class:`UsageError`, and what :func:`verify_chain` raises."""
+        if self.trust is not None:
+            # Made on this host, or brought here, by somebody who compared the fingerprint: it may name its own.
+            pinned = _decode(self.trust, _TrustFile)
+            return verify_chain([bytes(envelope) for envelope in pinned.keys], self.fingerprint or pinned.fingerprint)
         if self.keys is None or not self.fingerprint:
             raise UsageError(
                 "authority-unset",
                 "no authority is pinned on this host",
-                hint="Save GET /v1/keys of the authority to a file and give it with --keys, and its --fingerprint.",
+                hint="Pin one with 'watchword trust add' and give that file with --trust, or --keys and --fingerprint.",
             )
-        document = _read(self.keys, _MAX_KEYS)
-        try:
-            envelopes = msgspec.json.decode(document, type=_KeyFile).keys
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError("keys-file", f"{self.keys} is not a list of keys: {error}") from None
+        # The authority's own answer: nothing that it says about its fingerprint counts.
+        envelopes = _decode(self.keys, _KeyFile).keys
         return verify_chain([bytes(envelope) for envelope in envelopes], self.fingerprint)
 
     def exchange(self, keys: KeyList) -> Exchange:
         """The way to the authority: the relay when there is one. Raises :class:`UsageError`."""
         if self.relay:
             return RelayExchange(self.relay)
-        if not self.url:
+        url = self.url or (_decode(self.trust, _TrustFile).url if self.trust is not None else "")
+        if not url:
             raise UsageError("authority-unset", "neither the authority's address nor a relay is set")
-        return HttpsExchange(self.url, keys)
+        return HttpsExchange(url, keys)
 
     def intermediate_certificates(self) -> tuple[bytes, ...]:
         """The DER certificates between the TPM's and its maker's root."""
@@ -95,6 +99,22 @@ class Config:
 
 class _KeyFile(msgspec.Struct):
     keys: list[msgspec.Raw]
+
+
+class _TrustFile(_KeyFile):
+    format: Literal["watchword-authority/1"]
+    url: str
+    fingerprint: str
+
+
+_D = TypeVar("_D", bound=_KeyFile)
+
+
+def _decode(path: Path, kind: type[_D]) -> _D:
+    try:
+        return msgspec.json.decode(_read(path, _MAX_KEYS), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError("keys-file", f"{path} is not a list of keys: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,18 +100,23 @@ def start(machine: Machine, *, timeout: float = _START_TIMEOUT) -> Running:
     """
     _check(machine)
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = _spawn(machine, theirs.fileno())
-    control = Qmp(ours, timeout)
     try:
-        control.greet()
-    except Unavailable as error:
-        control.close()
-        process.kill()
-        process.wait()
-        said = machine.qemu_log.read_text(errors="replace")[-_LOG_SHOWN:].strip()
+        process = _spawn(machine, theirs.fileno())
+    except UsageError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    running = Running(machine, process, Qmp(ours, timeout))
+    try:
+        running.control.greet()
+    except BaseException as error:
+        running.stop(timeout=0)
+        if not isinstance(error, Unavailable):
+            raise
+        said = _read(machine.qemu_log)[-_LOG_SHOWN:].decode("utf-8", "replace").strip()
         raise Unavailable("qemu-failed", f"QEMU did not start: {said or error.message}") from None
-    return Running(machine, process, control)
+    return running
 
 
 def _check(machine: Machine) -> None:
@@ -137,9 +142,10 @@ def _spawn(machine: Machine, control: int) -> subprocess.Popen[bytes]:
                 env=environment,
                 start_new_session=True,
             )
-    except FileNotFoundError:
-        raise UsageError("qemu-missing", f"{_QEMU} is not installed", hint="apt install qemu-system-x86 ovmf") from None
     except OSError as error:
+        if error.filename == _QEMU:
+            hint = "apt install qemu-system-x86 ovmf"
+            raise UsageError("qemu-missing", f"{_QEMU} cannot be run: {error.strerror}", hint=hint) from None
         raise UsageError("vm-folder", f"the machine cannot be prepared in {machine.folder}: {error}") from None
 
 
@@ -149,7 +155,7 @@ class Running:
     def __init__(self, machine: Machine, process: subprocess.Popen[bytes], control: Qmp) -> None:
         self.machine = machine
         self._process = process
-        self._control = control
+        self.control = control
 
     @property
     def pid(self) -> int:
@@ -178,12 +184,12 @@ class Running:
 
     def detach(self) -> None:
         """Let the machine run on without us; :func:`stop_process` ends it later."""
-        self._control.close()
+        self.control.close()
         self._process.returncode = 0  # tells Popen that nobody waits: it would warn about a child left behind
 
     def stop(self, timeout: float = 10.0) -> None:
         """End the machine, politely first; may be called twice."""
-        self._control.close()
+        self.control.close()
         if self._process.poll() is None:
             self._process.terminate()
             if self.wait(timeout) is None:

@@ -101,7 +101,7 @@ def _readable(path: Path) -> bool:
 
 
 def _authority(config: Config, status: Status) -> None:
-    status.authority["way"] = f"relay {config.relay}" if config.relay else f"direct {config.url}"
+    status.authority["way"] = f"relay {config.relay}" if config.relay else "direct"
     keys = config.authority_keys()
     status.authority["name"] = keys.authority
     status.authority["keys_version"] = keys.version

@@ -54,7 +54,7 @@ def make_private_directory(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` with mode 0600, durably: afterwards, and after a crash, it is there whole or not at all."""
+    """Put ``data`` at ``path`` with mode 0600, durably: whatever happens, it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

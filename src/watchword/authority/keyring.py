@@ -97,13 +97,14 @@ class Keyring:
         return cls.load(directory, passphrase=passphrase)
 
     @classmethod
-    def open_or_create(
-        cls, directory: Path, *, authority: str, now: int, passphrase: bytes | None = None
-    ) -> Self:
+    def open_or_create(cls, directory: Path, *, authority: str, now: int, passphrase: bytes | None = None) -> Self:
         """The keyring in ``directory``, made first when there is none; two programs may do this at once."""
         if not (directory / MANIFEST).exists():
-            with suppress(UsageError):  # the other was first: its keyring it is, and ``load`` says what is wrong
+            try:
                 return cls.create(directory, authority=authority, now=now, passphrase=passphrase)
+            except UsageError as error:
+                if error.code != "keyring-exists":
+                    raise
         return cls.load(directory, passphrase=passphrase)
 
     @classmethod
@@ -142,7 +143,9 @@ class Keyring:
         if named.signing[0] != self.signing_key.public_key() or named.sealing != tuple(
             key.public_key() for key in self.sealing_keys.values()
         ):
-            raise UsageError("keyring-format", f"the key files in {self.directory} are not those of the newest key list")
+            raise UsageError(
+                "keyring-format", f"the key files in {self.directory} are not those of the newest key list"
+            )
 
     # -- TLS ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +187,9 @@ class Keyring:
                 signing=(key.public_key(),),
                 retired_signing=(*old.signing, *old.retired_signing),
             )
-            manifest = msgspec.structs.replace(manifest, signing=write_key(self.directory, "signing", key, self._passphrase))
+            manifest = msgspec.structs.replace(
+                manifest, signing=write_key(self.directory, "signing", key, self._passphrase)
+            )
             self._commit_list(manifest, named, now)
         return self.load(self.directory, passphrase=self._passphrase)
 
@@ -320,8 +325,9 @@ def _commit(directory: Path, manifest: _Manifest) -> None:
     write_file(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     needed = manifest.files() | {MANIFEST, _LOCK}
     for path in directory.iterdir():
-        if path.name not in needed and path.suffix == ".pem" or path.name.startswith(f".{MANIFEST}."):
-            path.unlink(missing_ok=True)
+        # Keys that are no longer needed, and what was left half written when somebody pulled the plug.
+        if path.name not in needed and (path.suffix == ".pem" or path.name.startswith(".")):
+            os.unlink(path)
 
 
 def _read_manifest(directory: Path) -> _Manifest:

@@ -19,7 +19,7 @@ from watchword.authority.keyring import Keyring
 from watchword.authority.problems import MEDIA_TYPE, raw_problem
 from watchword.errors import Unavailable, UsageError
 
-__all__ = ["Address", "bind", "run"]
+__all__ = ["Address", "bind", "make_server", "run"]
 
 MAX_CONNECTIONS: Final = 1024
 HEAD_SECONDS: Final = 15.0  # for the request line and all headers to arrive
@@ -60,11 +60,8 @@ def bind(address: Address) -> tuple[socket.socket, Address]:
     return listener, Address(address.host, listener.getsockname()[1])
 
 
-def run(app: Starlette, ring: Keyring, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer requests on ``listener`` until SIGTERM or SIGINT, then finish what was begun.
-
-    ``ready`` is called once connections are accepted. Must run in the main thread.
-    """
+def make_server(app: Starlette, ring: Keyring, ready: Callable[[], None]) -> uvicorn.Server:
+    """The server of ``app``; ``ready`` is called once connections are accepted, ``should_exit`` ends it."""
     config = uvicorn.Config(
         app,
         http=_PatientProtocol,
@@ -78,8 +75,13 @@ def run(app: Starlette, ring: Keyring, listener: socket.socket, ready: Callable[
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_context_factory=lambda _config, _default: tls.server_context(*ring.tls_files, ring.passphrase),
     )
-    server = _Server(config, ready)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    return _Server(config, ready)
+
+
+def run(app: Starlette, ring: Keyring, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests on ``listener`` until SIGTERM or SIGINT, then finish what was begun."""
+    server = make_server(app, ring, ready)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
 
 

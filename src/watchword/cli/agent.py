@@ -71,6 +71,7 @@ def _authority_options(function: _F) -> _F:
         click.option(
             "--keys", type=_PATH, metavar="FILE", help="The authority's key lists, as GET /v1/keys gives them."
         ),
+        click.option("--trust", type=_PATH, metavar="FILE", help="The authority as 'watchword trust add' keeps it."),
         click.option("--authority", "url", metavar="URL", help="Address of the authority, https://HOST:PORT."),
     ):
         function = option(function)
@@ -108,7 +109,7 @@ def enrol_command(ek: str, as_json: bool, **flags: Any) -> None:
 
     \b
     Example:
-      watchword agent enrol --authority https://authority.example:8443 --keys keys.json --fingerprint SHA256:...
+      watchword agent enrol --trust /etc/watchword/authority.json
     """
     config = _settings(flags)
     config.authority_keys()  # first what costs nothing
@@ -182,7 +183,7 @@ def launch_command(
         token=_token(token_file),
         instance=instance or str(uuid.uuid4()),
         disk=disk,
-        folder=folder or config.state / "machines" / secrets.token_hex(8),
+        folder=(folder or config.state / "machines" / secrets.token_hex(8)).absolute(),
         user_data=read_user_data(user_data) if user_data is not None else None,
         inputs=parse_names(inputs) if inputs is not None else None,
         deliver=Delivery(deliver),
@@ -201,9 +202,10 @@ def launch_command(
         raise UsageError("not-enrolled", "this host is not enrolled", hint="Enrol it first: watchword agent enrol")
     # A core file would hold the secret; QEMU inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with _host(config, enrolment.ek_kind) as host:
-        running = launch(host, enrolment.host_id, order)
-    return _run(running, order, detach=detach, as_json=as_json)
+    with _sigterm_interrupts():
+        with _host(config, enrolment.ek_kind) as host:
+            running = launch(host, enrolment.host_id, order)
+        return _run(running, order, detach=detach, as_json=as_json)
 
 
 def _token(source: str | None) -> str:
@@ -241,23 +243,22 @@ def _run(running: Running, order: Order, *, detach: bool, as_json: bool) -> int:
         emit(document, text, as_json=as_json)
         running.detach()
         return 0
-    with running, _ending_politely():
+    with running, contextlib.suppress(KeyboardInterrupt):
         emit(document, text, as_json=as_json)
         running.wait()
     return 0
 
 
 @contextlib.contextmanager
-def _ending_politely() -> Iterator[None]:
-    """SIGTERM and SIGINT end the machine and are a success."""
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM does what SIGINT does, so that no machine is left behind."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, end)
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
 

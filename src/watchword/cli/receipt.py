@@ -99,7 +99,9 @@ def _keys(authority: str | None, keys: Path | None, fingerprint: str | None) -> 
     pinned = list(trust.load_all())
     if len(pinned) != 1:
         raise UsageError(
-            "authority-ambiguous", f"{len(pinned)} authorities are pinned", hint="say which with --authority, or give --keys"
+            "authority-ambiguous",
+            f"{len(pinned)} authorities are pinned",
+            hint="say which with --authority, or give --keys and --fingerprint",
         )
     return pinned[0].keys
 

@@ -54,10 +54,10 @@ def token_options(function: F) -> F:
             click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Bind another launch input."),
             click.option("--expires", type=_Duration(), default="1h", show_default=True, help="Lifetime: 90s, 1h, 7d."),
             click.option(
-                "--releases", type=click.IntRange(1, 65535), default=1, show_default=True, help="How often it may start."
+                "--releases", type=click.IntRange(1, 65535), default=1, show_default=True, help="Starts allowed."
             ),
             click.option("--name", help="What to call the launch here."),
-            click.option("--secret-file", type=_PATH, metavar="FILE", help="Your own secret: 32 bytes, or 64 hex digits."),
+            click.option("--secret-file", type=_PATH, metavar="FILE", help="Your own secret: 32 bytes or 64 hex."),
         )
     ):
         function = option(function)

@@ -48,9 +48,7 @@ def pinned_context(ca_pem: str) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=ca_pem)
     except (ssl.SSLError, ValueError):
-        raise Rejected(
-            Finding("K3", "tls-ca", "the key list names no usable TLS certificate authority")
-        ) from None
+        raise Rejected(Finding("K3", "tls-ca", "the key list names no usable TLS certificate authority")) from None
     return context
 
 

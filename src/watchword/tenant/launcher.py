@@ -60,7 +60,9 @@ class HttpLauncher:
         except ValueError:
             good = False
         if not good:
-            raise UsageError("bad-url", f"{url[:100]!r} is not the address of a provider", hint="write https://HOST[:PORT]")
+            raise UsageError(
+                "bad-url", f"{url[:100]!r} is not the address of a provider", hint="write https://HOST[:PORT]"
+            )
         self.url = url.rstrip("/")
         self._context = web_context()
 

@@ -66,9 +66,7 @@ def _is_host(host: str) -> bool:
 
 
 def _bad_address(text: str) -> UsageError:
-    return UsageError(
-        "bad-address", f"{text[:100]!r} is not an address", hint="write HOST, HOST:PORT or [IPV6]:PORT"
-    )
+    return UsageError("bad-address", f"{text[:100]!r} is not an address", hint="write HOST, HOST:PORT or [IPV6]:PORT")
 
 
 def known_hosts_line(names: list[str], public_key: str) -> str:

@@ -66,7 +66,7 @@ def check_fingerprint(text: str) -> str:
         raise UsageError(
             "bad-fingerprint",
             f"{text[:80]!r} is not a fingerprint",
-            hint="it is SHA256: and 43 characters; the authority prints it with 'watchword authority fingerprint'",
+            hint="it is SHA256: and 43 characters; the authority prints it with 'watchword authority keys show'",
         )
     return text
 

@@ -56,8 +56,8 @@ _PCRS_OF_TYPE: Mapping[int, frozenset[int]] = MappingProxyType(
         _T.EFI_GPT_EVENT: frozenset({5}),
         _T.EFI_GPT_EVENT2: frozenset({5}),
         _T.EFI_BOOT_SERVICES_APPLICATION: frozenset({0, 2, 4}),
-        _T.EFI_BOOT_SERVICES_DRIVER: frozenset({0, 2}),
-        _T.EFI_RUNTIME_SERVICES_DRIVER: frozenset({0, 2}),
+        _T.EFI_BOOT_SERVICES_DRIVER: frozenset({0, 2, 4}),
+        _T.EFI_RUNTIME_SERVICES_DRIVER: frozenset({0, 2, 4}),
     }
 )
 # PCR 7 holds the Secure Boot policy and nothing else.
@@ -77,8 +77,8 @@ class BootFacts:
     """What tied data says (C6).
 
     ``secure_boot`` is None when the log does not tell. ``databases`` are PK, KEK, db and dbx by name, as far as
-    measured; ``authorities`` are the entries that vouched for what was loaded, in order. ``signatures`` and digests
-    of their content come from ``wire.uefi.parse_signatures(variable.data)``.
+    measured; their keys come from ``wire.uefi.parse_signatures(variable.data)``. ``authorities`` are the entries that
+    vouched for what was loaded, in order. Whatever was loaded may add some: one that is there proves nothing by itself.
     """
 
     secure_boot: bool | None = None
@@ -149,25 +149,28 @@ def _reset_value(pcr: int, bank: Alg) -> bytes:
     return (b"\xff" if 17 <= pcr <= 22 else b"\0") * digest_size(bank)
 
 
-def examine(log: EventLog, bank: Alg, pcrs: Collection[int] = range(24)) -> UnverifiedBootLog:
+def examine(
+    log: EventLog, bank: Alg, pcrs: Collection[int] = range(24), *, registers: bool = False
+) -> UnverifiedBootLog:
     """Clauses C3–C6 over the events of ``pcrs``, without believing anything but that the digests were measured.
 
-    Fatal findings are what :func:`verify_boot_log` rejects for. Raises MalformedError when the bank cannot be computed.
+    ``registers``: read it as the log of a confidential machine, whose registers are no PCRs. The header that tells is
+    not measured, so only an inspection may go by it. Fatal findings are what :func:`verify_boot_log` rejects for.
+    Raises MalformedError when the bank cannot be computed.
     """
     events = tuple(
         BootEvent(event.index, event.pcr, event.type, value, event.data, measured_part(event, value, bank))
         for event in log.events
         if event.pcr in pcrs and event.type != _T.NO_ACTION and (value := event.digest(bank)) is not None
     )
-    other_registers = log.spec is not None and log.spec.header_pcr != 0
-    findings = [*_format_findings(log, bank), *_data_findings(events)]
-    if not other_registers:
+    findings = [*_format_findings(log, bank, registers), *_data_findings(events)]
+    if not registers:
         findings += [*_type_findings(events), *_separator_findings(events, bank, pcrs)]
-    facts = _facts(events, bank, 1 if other_registers else 7, findings)
+    facts = _facts(events, bank, 1 if registers else 7, findings)
     return UnverifiedBootLog(bank, events, facts, tuple(findings))
 
 
-def _format_findings(log: EventLog, bank: Alg) -> list[Finding]:
+def _format_findings(log: EventLog, bank: Alg, registers: bool) -> list[Finding]:
     """Deviations from the format that change nothing but should be known."""
     found = []
     if log.padding:
@@ -178,7 +181,9 @@ def _format_findings(log: EventLog, bank: Alg) -> list[Finding]:
         found.append(Finding("C1", "boot-log-vendor-info", text, fatal=False))
     if log.spec is not None and log.spec.header_pcr:
         text = "a log of a confidential machine: the PCR numbers are its measurement registers"
-        found.append(Finding("C1", "boot-log-registers", text, fatal=False))
+        found.append(
+            Finding("C1", "boot-log-registers", text, "0", str(log.spec.header_pcr), "header", fatal=not registers)
+        )
     missing = [e.index for e in log.events if e.type != _T.NO_ACTION and e.digest(bank) is None]
     if missing:
         text = f"{len(missing)} events have no digest in this bank"
@@ -234,8 +239,8 @@ def _separator_digests(bank: Alg) -> frozenset[bytes]:
 
 
 def _is_separator(event: BootEvent, separators: frozenset[bytes]) -> bool:
-    """Told by the digest, since the type is not measured; outside of PCR 7 a few others really have that digest."""
-    return event.digest in separators and (event.pcr == 7 or event.type not in _LOOK_LIKE_SEPARATORS)
+    """Told by the digest, since the type is not measured; the exceptions may not stand in PCR 7 (C4)."""
+    return event.digest in separators and event.type not in _LOOK_LIKE_SEPARATORS
 
 
 def _privileged(event: BootEvent) -> bool:

@@ -224,7 +224,9 @@ def _parse_sha1(data: bytes) -> tuple[tuple[Event, ...], bytes]:
     events: list[Event] = []
     pos, end, padding = 0, len(data), _padding_start(data)
     while pos < end:
-        if pos >= padding and events:
+        if pos >= padding:
+            if not events:
+                raise _bad("nothing but padding", pos)
             return tuple(events), data[pos:]
         if end - pos < _HEAD1.size:
             raise _bad("cut short in an event header", pos)

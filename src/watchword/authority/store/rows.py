@@ -150,9 +150,7 @@ def host_row(row: Row[Any]) -> Host:
 def stack_info(row: Row[Any], endorsed_by: frozenset[str]) -> StackInfo:
     """What ``row`` of the table ``stacks`` says about a release."""
     state = StackState(row.state)
-    return StackInfo(
-        row.digest, row.name, row.version, row.serial, state, row.retire_at, row.added_at, endorsed_by
-    )
+    return StackInfo(row.digest, row.name, row.version, row.serial, state, row.retire_at, row.added_at, endorsed_by)
 
 
 def stack_row(row: Row[Any], endorsed_by: frozenset[str]) -> StackRow:

@@ -1,6 +1,6 @@
 """The tables, and the triggers that keep the decision record append-only.
 
-Version 1 is created whole. A later version adds its steps to ``upgrade`` in ``engine.py``; a file of a version that
+Version 1 is created whole. A later version adds its steps to ``engine.py``; a file of a version that
 this program does not know is refused, never guessed at.
 """
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, func, select
 
-from watchword.authority.store import schema
+from watchword.authority.store import schema, statements
 from watchword.authority.store.chain import Decision, verify_chain
 from watchword.authority.store.engine import BUSY_SECONDS, WRITE, open_engine, translated
 from watchword.authority.store.rows import (
@@ -125,7 +125,7 @@ class Store:
     def generation(self) -> int:
         """A number that grows whenever anchors, pins, endorsers, profiles or stacks do."""
         with self._reading() as connection:
-            value: int = connection.execute(select(schema.state.c.generation)).scalar_one()
+            value: int = connection.execute(statements.GENERATION).scalar_one()
             return value
 
     def anchors(self) -> tuple[AnchorRow, ...]:
@@ -152,13 +152,13 @@ class Store:
     def host(self, host_id: bytes) -> Host | None:
         """The enrolled host with this 32-byte id, revoked ones included."""
         with self._reading() as connection:
-            row = connection.execute(_HOSTS.where(schema.hosts.c.host_id == host_id)).first()
+            row = connection.execute(statements.HOST, {"host_id": host_id}).first()
             return host_row(row) if row else None
 
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, oldest first."""
         with self._reading() as connection:
-            order = _HOSTS.order_by(schema.hosts.c.enrolled_at, schema.hosts.c.host_id)
+            order = statements.HOSTS.order_by(schema.hosts.c.enrolled_at, schema.hosts.c.host_id)
             return tuple(host_row(row) for row in connection.execute(order))
 
     def profile(self, profile_id: bytes) -> bytes | None:
@@ -188,9 +188,8 @@ class Store:
 
     def releases(self, token_id: bytes) -> int:
         """How many releases of this token were counted. To decide on it, ask inside a transaction."""
-        table = schema.releases
         with self._reading() as connection:
-            return connection.execute(select(table.c.count).where(table.c.token_id == token_id)).scalar() or 0
+            return connection.execute(statements.RELEASES, {"token_id": token_id}).scalar() or 0
 
     def decisions(self, after: int = 0, launch_key: bytes | None = None) -> Iterator[Decision]:
         """The decision record in order from number ``after`` + 1 on, of one launch or of all."""
@@ -209,10 +208,8 @@ class Store:
 
     def head(self) -> Head:
         """Number and hash of the newest decision."""
-        table = schema.decisions
-        newest = select(table.c.seq, table.c.entry_hash).order_by(table.c.seq.desc()).limit(1)
         with self._reading() as connection:
-            row = connection.execute(newest).first()
+            row = connection.execute(statements.NEWEST_DECISION).first()
             return Head(row.seq, row.entry_hash) if row else Head(0, FIRST_PREVIOUS)
 
     def verify_decisions(self) -> Head:
@@ -250,23 +247,3 @@ def _stacks(connection: Connection, query: Select[Any]) -> Iterator[tuple[Row[An
         signers.setdefault(digest, set()).add(key_id)
     for row in connection.execute(query.order_by(table.c.name, table.c.serial, table.c.added_at, table.c.digest)):
         yield row, frozenset(signers.get(row.digest, ()))
-
-
-def _hosts_with_seen() -> Select[Any]:
-    hosts, last, runtime = schema.hosts, schema.last_seen, schema.runtime_seen
-    return select(
-        hosts,
-        last.c.reset_count.label("last_reset_count"),
-        last.c.restart_count.label("last_restart_count"),
-        last.c.clock.label("last_clock"),
-        last.c.safe.label("last_safe"),
-        last.c.time.label("last_time"),
-        runtime.c.reset_count.label("runtime_reset_count"),
-        runtime.c.entries.label("runtime_entries"),
-        runtime.c.aggregate.label("runtime_aggregate"),
-    ).select_from(
-        hosts.outerjoin(last, last.c.host_id == hosts.c.host_id).outerjoin(runtime, runtime.c.host_id == hosts.c.host_id)
-    )
-
-
-_HOSTS: Final = _hosts_with_seen()

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from watchword.authority.store import schema
+from watchword.authority.store import schema, statements
 from watchword.authority.store.chain import Decision
 from watchword.authority.store.rows import AnchorRow, EkPin, EndorserRow, Host, ProfileRow, StackRow, StackState
 from watchword.errors import Finding, Rejected, UsageError
@@ -38,11 +38,11 @@ class Transaction:
         counts as spent, so that a clock that is set back does not make forgotten nonces fresh again.
         """
         _check_key("nonce id", nonce_id)
-        pruned = self._connection.execute(select(schema.state.c.nonces_pruned)).scalar_one()
+        pruned = self._connection.execute(statements.NONCES_PRUNED).scalar_one()
         if expires <= pruned:
             return False
-        statement = upsert(schema.used_nonces).values(nonce_id=nonce_id, expires=expires).on_conflict_do_nothing()
-        return self._connection.execute(statement).rowcount == 1
+        spent = self._connection.execute(statements.SPEND_NONCE, {"nonce_id": nonce_id, "expires": expires})
+        return spent.rowcount == 1
 
     def prune_nonces(self, now: int) -> int:
         """Forget the nonces that expired up to ``now`` (Unix seconds), and return how many there were."""
@@ -54,20 +54,13 @@ class Transaction:
 
     def releases(self, token_id: bytes) -> int:
         """How many releases of this token were counted so far (clause F4)."""
-        statement = select(schema.releases.c.count).where(schema.releases.c.token_id == token_id)
-        return self._connection.execute(statement).scalar() or 0
+        return self._connection.execute(statements.RELEASES, {"token_id": token_id}).scalar() or 0
 
     def count_release(self, token_id: bytes) -> int:
         """Count one more release of the token (id of at most 64 bytes) and return the new number, 1 at first."""
         _check_key("token id", token_id)
-        table = schema.releases
-        statement = (
-            upsert(table)
-            .values(token_id=token_id, count=1)
-            .on_conflict_do_update(index_elements=["token_id"], set_={"count": table.c.count + 1})
-            .returning(table.c.count)
-        )
-        count: int = self._connection.execute(statement).scalar_one()
+        counted = self._connection.execute(statements.COUNT_RELEASE, {"token_id": token_id, "count": 1})
+        count: int = counted.scalar_one()
         return count
 
     def append_decision(self, time: int, launch_key: bytes, entry: bytes) -> Decision:
@@ -78,12 +71,10 @@ class Transaction:
         """
         if not 0 < len(entry) <= MAX_DECISION:
             raise ValueError(f"a decision entry has 1 to {MAX_DECISION} bytes, not {len(entry)}")
-        table = schema.decisions
-        newest = select(table.c.seq, table.c.entry_hash).order_by(table.c.seq.desc()).limit(1)
-        last = self._connection.execute(newest).first()
+        last = self._connection.execute(statements.NEWEST_DECISION).first()
         seq, prev = (last.seq + 1, last.entry_hash) if last else (1, FIRST_PREVIOUS)
         decision = Decision(seq, time, launch_key, prev, entry, chain_hash(seq, prev, entry))
-        self._connection.execute(insert(table).values(asdict(decision)))
+        self._connection.execute(statements.APPEND_DECISION, asdict(decision))
         return decision
 
     def append_act(self, time: int, act: str, subject: str, *, by: str = "service", **details: Any) -> Decision:
@@ -134,22 +125,24 @@ class Transaction:
     def update_seen(self, host_id: bytes, last: LastSeen, time: int) -> None:
         """Remember the clock of the newest accepted quote (B9); ``time`` in Unix seconds."""
         values = {
+            "host_id": host_id,
             "reset_count": last.reset_count,
             "restart_count": last.restart_count,
             "clock": last.clock,
             "safe": last.safe,
             "time": time,
         }
-        self._upsert(schema.last_seen, {"host_id": host_id}, values)
+        self._connection.execute(statements.UPDATE_SEEN, values)
 
     def update_runtime(self, host_id: bytes, runtime: RuntimeSeen) -> None:
         """Remember how far the runtime log was read in this boot (D6)."""
         values = {
+            "host_id": host_id,
             "reset_count": runtime.reset_count,
             "entries": runtime.entries,
             "aggregate": runtime.aggregate,
         }
-        self._upsert(schema.runtime_seen, {"host_id": host_id}, values)
+        self._connection.execute(statements.UPDATE_RUNTIME, values)
 
     # -- what is allowed -------------------------------------------------------------------------------------
 

@@ -1,0 +1,60 @@
+"""Writes ``fuzz/seeds/``: good inputs of every parser, from our own recordings and an emulated TPM.
+
+    .venv/bin/python fuzz/make_seeds.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from watchword.agent.unseal import request_release
+from watchword.crypto.envelope import open_request
+from watchword.testing.world import World, profile_document, stack_from_recording
+from watchword.wire.messages import ReleaseRequest, encode_reply, parse_request
+from watchword.wire.token import Token
+
+ROOT = Path(__file__).resolve().parent
+BOOTS = ROOT.parent / "vectors" / "boots"
+
+
+def keep(harness: str, data: bytes) -> None:
+    folder = ROOT / "seeds" / harness
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+def main() -> None:
+    for name in ("good", "secure-boot-on"):
+        keep("fuzz_tcg_log", b"\xff" + (BOOTS / name / "eventlog.bin").read_bytes())
+    for name in ("good", "ima-sig", "violation"):
+        keep("fuzz_ima_log", (BOOTS / name / "ima.bin").read_bytes())
+    keep("fuzz_ima_log", (BOOTS / "good" / "ima.txt").read_bytes())
+    keep("fuzz_messages", b"\6" + profile_document())
+    keep("fuzz_messages", b"\7" + stack_from_recording(BOOTS / "good"))
+    with World(BOOTS) as world:
+        host = world.host()
+        token = world.token()
+        release, _ = host.use(lambda h: request_release(h, host.host_id, token.text, "vm"))
+        for sealed in host.exchange.sent:
+            request, _ = open_request(sealed, world.keys.sealing_keys)
+            keep("fuzz_messages", b"\0" + request)
+            message = parse_request(request)
+            if isinstance(message, ReleaseRequest):
+                keep("fuzz_messages", b"\2" + message.evidence.encode())
+                for index, data in enumerate((message.evidence.attest, b"", message.evidence.signature)):
+                    keep("fuzz_tpm", bytes([index]) + data)
+        keep("fuzz_messages", b"\1" + encode_reply(release))
+        keep("fuzz_messages", b"\3" + token.body.encode())
+        keep("fuzz_messages", b"\4" + Token.parse(token.text).text().encode())
+        keep("fuzz_messages", b"\5" + world.keys.chain[0])
+        row = world.store.host(host.host_id)
+        assert row is not None
+        for public in (row.ek_public, row.ak_public):
+            keep("fuzz_tpm", b"\1" + public)
+        certificate = next(iter(host.machine.tpm.certificates.values()))
+        keep("fuzz_tpm", b"\x09" + certificate)
+
+
+if __name__ == "__main__":
+    main()

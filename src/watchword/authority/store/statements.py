@@ -1,0 +1,70 @@
+"""The statements that every release runs, built once: building them anew costs more than running them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Select, Table, bindparam, insert, select
+from sqlalchemy.dialects.sqlite import Insert
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from watchword.authority.store import schema
+
+__all__ = [
+    "APPEND_DECISION",
+    "COUNT_RELEASE",
+    "GENERATION",
+    "HOST",
+    "HOSTS",
+    "NEWEST_DECISION",
+    "NONCES_PRUNED",
+    "RELEASES",
+    "SPEND_NONCE",
+    "UPDATE_RUNTIME",
+    "UPDATE_SEEN",
+]
+
+
+def _replacing(table: Table, key: str) -> Insert:
+    """An INSERT that replaces the other columns of the row with the same ``key``."""
+    statement = upsert(table)
+    others = {column.name: statement.excluded[column.name] for column in table.c if column.name != key}
+    return statement.on_conflict_do_update(index_elements=[key], set_=others)
+
+
+def _hosts_with_seen() -> Select[Any]:
+    hosts, last, runtime = schema.hosts, schema.last_seen, schema.runtime_seen
+    return select(
+        hosts,
+        last.c.reset_count.label("last_reset_count"),
+        last.c.restart_count.label("last_restart_count"),
+        last.c.clock.label("last_clock"),
+        last.c.safe.label("last_safe"),
+        last.c.time.label("last_time"),
+        runtime.c.reset_count.label("runtime_reset_count"),
+        runtime.c.entries.label("runtime_entries"),
+        runtime.c.aggregate.label("runtime_aggregate"),
+    ).select_from(
+        hosts.outerjoin(last, last.c.host_id == hosts.c.host_id).outerjoin(
+            runtime, runtime.c.host_id == hosts.c.host_id
+        )
+    )
+
+
+GENERATION: Final = select(schema.state.c.generation)
+HOSTS: Final = _hosts_with_seen()
+HOST: Final = HOSTS.where(schema.hosts.c.host_id == bindparam("host_id"))
+UPDATE_SEEN: Final = _replacing(schema.last_seen, "host_id")
+UPDATE_RUNTIME: Final = _replacing(schema.runtime_seen, "host_id")
+NONCES_PRUNED: Final = select(schema.state.c.nonces_pruned)
+SPEND_NONCE: Final = upsert(schema.used_nonces).on_conflict_do_nothing()
+RELEASES: Final = select(schema.releases.c.count).where(schema.releases.c.token_id == bindparam("token_id"))
+COUNT_RELEASE: Final = (
+    upsert(schema.releases)
+    .on_conflict_do_update(index_elements=["token_id"], set_={"count": schema.releases.c.count + 1})
+    .returning(schema.releases.c.count)
+)
+NEWEST_DECISION: Final = (
+    select(schema.decisions.c.seq, schema.decisions.c.entry_hash).order_by(schema.decisions.c.seq.desc()).limit(1)
+)
+APPEND_DECISION: Final = insert(schema.decisions)

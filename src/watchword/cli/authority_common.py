@@ -1,0 +1,111 @@
+"""What every ``watchword authority`` command shares: options, the opened data directory, ids, and tables."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from watchword.cli.output import emit, json_option
+from watchword.cli.profile import read_bounded
+from watchword.errors import UsageError
+
+if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
+    from watchword.authority.admin import Admin
+    from watchword.authority.data import DataDirectory
+
+__all__ = ["FILE", "MAX_SMALL_FILE", "date", "emit_rows", "one", "opened", "passphrase", "shown", "unix_time", "where"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+FILE = click.Path(path_type=Path)
+MAX_SMALL_FILE: Final = 256 * 1024  # bytes
+_MAX_PASSPHRASE: Final = 1024
+_MIN_PREFIX: Final = 8  # hex digits of an id that stand for all of it
+
+
+def _default_data() -> Path:
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "watchword" / "authority"
+
+
+def where(function: F) -> F:
+    """Add ``--data``, ``--passphrase-file`` and ``--json``."""
+    at = click.option(
+        "--data", type=FILE, default=_default_data, help="The authority's directory.", show_default="user data"
+    )
+    secret = click.option("--passphrase-file", type=FILE, help="Opens the key files; or set WATCHWORD_PASSPHRASE.")
+    return at(secret(json_option(function)))
+
+
+def passphrase(file: Path | None) -> bytes | None:
+    if file is not None:
+        text = read_bounded(file, _MAX_PASSPHRASE).rstrip(b"\r\n")
+        if not text:
+            raise UsageError("passphrase-empty", f"{file} is empty")
+        return text
+    return os.environ.get("WATCHWORD_PASSPHRASE", "").encode() or None
+
+
+@contextmanager
+def opened(data: Path, passphrase_file: Path | None) -> Iterator[tuple[DataDirectory, Admin]]:
+    from watchword.authority.admin import Admin
+    from watchword.authority.data import DataDirectory
+
+    directory = DataDirectory.open(data, passphrase=passphrase(passphrase_file))
+    with directory.store:
+        yield directory, Admin(directory.store, int(time.time()), _operator())
+
+
+def _operator() -> str:
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def one(rows: tuple[T, ...], text: str, identity: Callable[[T], str], what: str) -> T:
+    """The one row whose id is ``text`` or starts with it. Raises :class:`UsageError`."""
+    found = [row for row in rows if identity(row).startswith(text.lower())] if len(text) >= _MIN_PREFIX else []
+    if len(found) != 1:
+        why = f"{len(found)} of them fit" if found else "none fits"
+        raise UsageError(
+            "id-unknown",
+            f"no single {what} is {text!r}: {why}",
+            hint=f"give its id, or {_MIN_PREFIX} digits of it or more",
+        )
+    return found[0]
+
+
+def unix_time(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 12:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError("time", f"{text!r} is not a time", hint="for example 2026-12-31T00:00:00+00:00") from None
+    if moment.tzinfo is None:
+        raise UsageError("time", f"{text!r} does not say its time zone", hint="add +00:00")
+    return int(moment.timestamp())
+
+
+def date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def shown(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
+
+
+def emit_rows(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    emit({name: rows}, "\n".join("  ".join(map(shown, row.values())) for row in rows) or f"no {name}", as_json=as_json)

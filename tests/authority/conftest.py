@@ -1,0 +1,82 @@
+"""A real service on loopback: TLS, sockets, threads, and a stand-in only for what answers messages."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from watchword.authority.app import Services, create_app
+from watchword.authority.keyring import Keyring, KeyringSource
+from watchword.authority.limits import Limits
+from watchword.authority.server import Address, bind, make_server
+from watchword.authority.store import Store
+from watchword.errors import MalformedError, Unavailable, UsageError
+
+from .helpers import NOW
+
+LIMITS = Limits(body=64 * 1024, body_seconds=1.0, workers=2, waiting=2, held=128 * 1024)
+
+
+class Answers:
+    """Answers what a test asks for; the real one is tested with real evidence."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def handle(self, sealed: bytes) -> bytes:
+        match sealed[:8]:
+            case b"malforme":
+                raise MalformedError("sealed request: cannot be read", code="sealed-unopenable")
+            case b"unavaila":
+                raise Unavailable("store-busy", "the store /secret/path is busy")
+            case b"misconfi":
+                raise UsageError("key-open", "/secret/path is readable")
+            case b"our bug!":
+                raise ZeroDivisionError("secret")
+            case b"wait....":
+                self.entered.release()
+                self.open.wait(20)
+        return sealed[::-1]
+
+
+@dataclass
+class Service:
+    address: Address
+    ring: Keyring
+    store: Store
+    answers: Answers
+    context: ssl.SSLContext
+
+    def client(self) -> httpx2.Client:
+        return httpx2.Client(base_url=self.address.url, verify=self.context, timeout=20)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    directory: Path = tmp_path_factory.mktemp("authority")
+    import time
+
+    ring = Keyring.create(directory / "keyring", authority="test", now=int(time.time()))
+    ring = ring.with_names(["127.0.0.1"], int(time.time()))
+    answers = Answers()
+    with Store.open(directory / "store.sqlite3") as store:
+        app = create_app(Services(answers, store, KeyringSource(ring), lambda: NOW, LIMITS))
+        listener, address = bind(Address("127.0.0.1", 0))
+        ready = threading.Event()
+        server = make_server(app, ring, ready.set)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+        thread.start()
+        assert ready.wait(30)
+        context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
+        yield Service(address, ring, store, answers, context)
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

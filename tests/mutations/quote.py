@@ -1,0 +1,166 @@
+"""Clauses B1 to B10: the quote, its binding and its nonce."""
+
+from __future__ import annotations
+
+from .mutation import Mutation
+
+_QUOTE, _CHALLENGE, _EVIDENCE = "verify/quote.py", "launch/challenge.py", "wire/evidence.py"
+_TESTS = ("tests/verify/test_quote.py", "tests/attacks/test_quote.py")
+_CLOCK_TESTS = ("tests/verify/test_quote.py", "tests/attacks/test_identity.py")
+_NONCE_TESTS = ("tests/launch/test_challenge.py",)
+_TOKEN_TESTS = ("tests/attacks/test_token.py",)
+_BINDING_TESTS = ("tests/attacks/test_binding.py",)
+
+MUTATIONS = (
+    Mutation("B1", _QUOTE, "    if quote.magic != GENERATED_VALUE:", "    if False:", ("tests/attacks/test_quote.py",)),
+    Mutation("B1", _QUOTE, "    if quote.magic != GENERATED_VALUE:", "    if False:", ("tests/verify/test_quote.py",)),
+    Mutation(
+        "B2",
+        _QUOTE,
+        "    if quote.type != ST_ATTEST_QUOTE or not isinstance(quote.attested, QuoteInfo):",
+        "    if not isinstance(quote.attested, QuoteInfo):\n        return QuoteInfo((), b'')\n    if False:",
+        ("tests/attacks/test_quote.py",),
+    ),
+    Mutation("B3", "wire/tpm/attest.py", "    reader.finish()\n", "", _TESTS),
+    Mutation(
+        "B4",
+        _QUOTE,
+        "    if (parsed.scheme, parsed.hash_alg) != (scheme.alg, scheme.hash_alg):",
+        "    if False:",
+        _TESTS,
+    ),
+    Mutation("B4", _QUOTE, "        _verify(attest, parsed, ak)\n", "        pass\n", _TESTS),
+    Mutation("B5", _QUOTE, "    if not hmac.compare_digest(quote.extra_data, binding):", "    if False:", _TESTS),
+    Mutation(
+        "B5",
+        _EVIDENCE,
+        ".raw(host_id).raw(nonce).u8(purpose)\n    writer.sized16(token.encode()).sized16(instance",
+        ".raw(nonce).u8(purpose)\n    writer.sized16(token.encode()).sized16(instance",
+        _BINDING_TESTS,
+    ),
+    Mutation(
+        "B5",
+        _EVIDENCE,
+        'Writer().raw(b"watchword/evidence/1\\0").raw(host_id).raw(nonce)',
+        'Writer().raw(b"watchword/evidence/1\\0").raw(host_id)',
+        _BINDING_TESTS,
+    ),
+    Mutation(
+        "B5",
+        _EVIDENCE,
+        '/evidence/1\\0").raw(host_id).raw(nonce).u8(purpose)',
+        '/evidence/1\\0").raw(host_id).raw(nonce)',
+        _BINDING_TESTS,
+    ),
+    Mutation(
+        "B5",
+        _EVIDENCE,
+        "    writer.sized16(token.encode()).sized16(instance.encode())\n",
+        "    writer.sized16(instance.encode())\n",
+        _BINDING_TESTS,
+    ),
+    Mutation(
+        "B5",
+        _EVIDENCE,
+        "    writer.sized16(token.encode()).sized16(instance.encode())\n",
+        "    writer.sized16(token.encode())\n",
+        _TOKEN_TESTS,
+    ),
+    Mutation(
+        "B5",
+        _EVIDENCE,
+        '    writer.raw(hashlib.sha256(b"watchword/reply-key/1\\0" + reply_key).digest())\n',
+        "",
+        _TOKEN_TESTS,
+    ),
+    Mutation("B5", "authority/launches.py", "if request.purpose is not Purpose.LAUNCH:", "if False:", _TOKEN_TESTS),
+    Mutation(
+        "B6",
+        _CHALLENGE,
+        "    if not hmac.compare_digest(mac, _mac(key, body, host_id, purpose, token_id)):",
+        "    if False:",
+        _NONCE_TESTS,
+    ),
+    Mutation("B6", _CHALLENGE, "    if not now <= expires <= now + LIFETIME:", "    if False:", _NONCE_TESTS),
+    Mutation("B6", _CHALLENGE, "    if not now <= expires <= now + LIFETIME:", "    if now > expires:", _NONCE_TESTS),
+    Mutation(
+        "B6",
+        _CHALLENGE,
+        ".raw(body).raw(host_id).u8(purpose).raw(token_id)",
+        ".raw(body).u8(purpose).raw(token_id)",
+        _NONCE_TESTS,
+    ),
+    Mutation(
+        "B6",
+        _CHALLENGE,
+        ".raw(body).raw(host_id).u8(purpose).raw(token_id)",
+        ".raw(body).raw(host_id).raw(token_id)",
+        _NONCE_TESTS,
+    ),
+    Mutation(
+        "B6",
+        _CHALLENGE,
+        ".raw(body).raw(host_id).u8(purpose).raw(token_id)",
+        ".raw(body).raw(host_id).u8(purpose)",
+        _NONCE_TESTS,
+    ),
+    Mutation("B6", "launch/machine.py", "            if not nonce_is_fresh:", "            if False:", _TOKEN_TESTS),
+    Mutation(
+        "B6",
+        "authority/launches.py",
+        "fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False",
+        "fresh = bool(launch.nonce_expires)",
+        _TOKEN_TESTS,
+    ),
+    Mutation(
+        "B6",
+        "authority/store/transaction.py",
+        "        if expires <= pruned:",
+        "        if False:",
+        ("tests/authority/test_store.py",),
+    ),
+    Mutation("B7", _QUOTE, "    if signed != asked:", "    if False:", _TESTS),
+    Mutation(
+        "B7",
+        _QUOTE,
+        "    if any(not _DEBUG_PCRS.isdisjoint(selection.pcrs) for selection in signed):",
+        "    if False:",
+        _TESTS,
+    ),
+    Mutation(
+        "B7",
+        _QUOTE,
+        "    if not any(selection.bank is not Alg.SHA1 and selection.pcrs for selection in signed):",
+        "    if False:",
+        _TESTS,
+    ),
+    Mutation("B7", "agent/collect.py", "    _check_banks(tpm, selections)\n", "", ("tests/agent/test_collect.py",)),
+    Mutation("B8", _QUOTE, "    if not hmac.compare_digest(computed, info.pcr_digest):", "    if False:", _TESTS),
+    Mutation(
+        "B8",
+        _QUOTE,
+        "        bank = {pcr: claimed[pcr] for pcr in selection.pcrs}\n",
+        "        bank = dict(claimed)\n",
+        _TESTS,
+    ),
+    Mutation(
+        "B8",
+        "wire/tpm/pcr.py",
+        "if value is None or len(value) != size:",
+        "if value is None:",
+        ("tests/wire/tpm/test_pcr.py", "tests/verify/test_quote.py"),
+    ),
+    Mutation("B9", _QUOTE, "    if info.reset_count < last.reset_count:", "    if False:", _CLOCK_TESTS),
+    Mutation(
+        "B9", _QUOTE, "    if same_boot and info.restart_count < last.restart_count:", "    if False:", _CLOCK_TESTS
+    ),
+    Mutation("B9", _QUOTE, "    if info.clock + allowed < last.clock:", "    if False:", _CLOCK_TESTS),
+    Mutation(
+        "B9",
+        "authority/launches.py",
+        "            tx.update_seen(launch.evidence.host_id, last, launch.now)\n",
+        "",
+        _CLOCK_TESTS[1:],
+    ),
+    Mutation("B10", _QUOTE, "    if allowed is not None and version not in allowed:", "    if False:", _TESTS),
+)
