@@ -10,7 +10,7 @@ from typing import Any
 
 from watchword.agent.collect import Measurements, read_log
 from watchword.agent.tpm.client import Tpm
-from watchword.agent.tpm.commands import Code, Entity, Handle
+from watchword.agent.tpm.commands import Entity, Handle
 from watchword.agent.tpm.errors import TpmError
 from watchword.agent.tpm.keys import primary
 from watchword.agent.tpm.sessions import Password
@@ -100,8 +100,8 @@ def attempt(
 ) -> Attempt:
     """Ask for a nonce, quote, and collect the logs.
 
-    ``host_id`` pretends to be that host; ``quoted_by`` lets another host's TPM and logs speak; ``selections`` are quoted
-    instead of what was asked for; ``quote`` makes the quote in another way.
+    ``host_id`` pretends to be that host; ``quoted_by`` lets another host's TPM and logs speak; ``selections`` are
+    quoted instead of what was asked for; ``quote`` makes the quote in another way.
     """
     identity = host_id or host.host_id
     given = challenge(host, token, identity)

@@ -10,8 +10,8 @@ from watchword.authority.store import StackState
 from watchword.errors import MalformedError
 from watchword.policy.profile import Profile
 from watchword.testing.world import profile_document, stack_from_recording
-from watchword.wire.messages import ChallengeRequest
 from watchword.wire.evidence import Purpose
+from watchword.wire.messages import ChallengeRequest
 
 from .helpers import Bench, attempt, say, tamper
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_quote_relabelled(fresh: Bench) -> None:
     fresh.refused(token, "B7", "quote-selection", lambda: made.send(pcrs=lie, event_log=event_log), suspect=bad)
 
 
-@pytest.mark.parametrize("pcrs", [(), (0,), tuple(range(12)) + (14,)])
+@pytest.mark.parametrize("pcrs", [(), (0,), (*range(12), 14)])
 def test_quote_over_other_pcrs(bench: Bench, pcrs: tuple[int, ...]) -> None:
     """A quote over fewer or more PCRs than were asked for (B7)."""
     token = bench.world.token()
@@ -119,7 +120,7 @@ def test_quote_over_other_pcrs(bench: Bench, pcrs: tuple[int, ...]) -> None:
 
 
 def test_quote_with_values_of_another_boot(bench: Bench) -> None:
-    """Good PCR values beside a quote of other ones (B8)."""
+    """quote relabelled: good PCR values beside a quote of other ones (B8)"""
     token = bench.world.token()
     made = attempt(bench.evil, token)
     pcrs = {BANK: {**made.evidence.pcrs[BANK], 4: bytes(32)}}
@@ -162,8 +163,9 @@ def test_quote_over_a_missing_bank(fresh: Bench) -> None:
     assert isinstance(signed, QuoteInfo)
     assert not any(selection.pcrs for selection in signed.selections)
     good = measure(fresh.honest, (PcrSelection(Alg.SHA384, QUOTED_PCRS),), b"").pcrs
-    lie = dict(pcrs=good, event_log=attempt(fresh.honest, token).evidence.event_log)
-    fresh.refused(token, "B7", "quote-selection", lambda: made.send(**lie), still_good=False)
+    good_log = attempt(fresh.honest, token).evidence.event_log
+    attack = partial(made.send, pcrs=good, event_log=good_log)
+    fresh.refused(token, "B7", "quote-selection", attack, still_good=False)
 
 
 def _judge(host: TestHost, selections: Selections) -> tuple[str, str]:

@@ -91,7 +91,7 @@ def test_lease_expired(released: Released) -> None:
     ],
 )
 def test_policy_altered(released: Released, change: dict[str, object], code: str) -> None:
-    """relay alters the release: a longer lease, no PCRs, another boot"""
+    """relay reads or alters evidence or release: a longer lease, no PCRs, another boot"""
     bench, _, made, release = released
     cannot_open(bench.evil, made, replace(release, **change), code)
 

@@ -29,7 +29,6 @@ from watchword.wire.token import token_id
 
 from .helpers import Attempt, Bench, attempt, challenge, say, tamper
 
-
 # --- replays --------------------------------------------------------------------------------------------------------
 
 

@@ -115,7 +115,7 @@ def _resolve(call: _Call, name: str) -> set[Raised]:
         kind, code = _KINDS.get(name, name), call.argument(0, "code")
     if kind and _text(code):
         return {Raised(kind, _text(code), call.function)}
-    assert isinstance(code, ast.Name) and call.scope, f"{call.function}: cannot tell which code {name} has"
+    assert isinstance(code, ast.Name), f"{call.function}: cannot tell which code {name} has"
     return set(_through(call, kind, code.id))
 
 
@@ -130,7 +130,7 @@ def _through(helper: _Call, kind: str, parameter: str) -> Iterator[Raised]:
             continue
         code = _text(call.argument(names.index(parameter), parameter))
         clause = kind or _text(call.argument(0, "clause"))
-        assert code and clause, f"{call.function}: cannot tell which code it gives to {function.name}"
+        assert all((clause, code)), f"{call.function}: cannot tell which code it gives to {function.name}"
         yield Raised(clause, code, call.function)
 
 

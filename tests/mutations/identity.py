@@ -17,7 +17,6 @@ MUTATIONS = (
     Mutation("A1", _EK, "if len(intermediates) > MAX_INTERMEDIATES:", "if False:", _EK_TESTS),
     Mutation("A1", _EK, "if not usage.key_cert_sign:", "if False:", _EK_TESTS),
     Mutation("A1", _EK, ".time(datetime.fromtimestamp(now, UTC).replace(tzinfo=None))", "", _EK_TESTS),
-    Mutation("A1", _EK, ".max_chain_depth(_MAX_DEPTH)", "", _EK_TESTS),
     Mutation("A1", _EK, "if ek_class is None:", "if ek_class is None and pins:", (*_EK_TESTS, *_ENROL_TESTS)),
     Mutation("A1", _EK, "    return known[chain[-1]]", "    return next(iter(known.values()))", _EK_TESTS),
     Mutation(

@@ -171,7 +171,7 @@ def test_a_request_that_ends_early_is_not_carried() -> None:
         with socket.create_connection((host, int(port)), 5) as connection:
             connection.sendall(post(b"short", BINARY, "content-length: 100"))
             connection.shutdown(socket.SHUT_WR)
-            assert b"relay-short" in connection.recv(65536)
+            assert b"relay-short" in b"".join(iter(lambda: connection.recv(65536), b""))
     assert carried == []
 
 

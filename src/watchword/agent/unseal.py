@@ -9,6 +9,7 @@ from __future__ import annotations
 from watchword.agent.collect import measure
 from watchword.agent.host import Host
 from watchword.agent.transport import ask, new_reply_key
+from watchword.agent.turn import in_turn
 from watchword.crypto.envelope import LaunchSecret, open_payload
 from watchword.errors import MalformedError
 from watchword.wire.evidence import Evidence, Purpose, binding
@@ -25,8 +26,9 @@ def obtain_secret(host: Host, host_id: bytes, token: str, instance: str) -> Laun
     ``host_id`` is what enrolment returned. Raises :class:`Rejected` with the authority's clause and code,
     :class:`MalformedError`, :class:`Unavailable`, or a TPM error when the host's state moved since the quote.
     """
-    release, bound = request_release(host, host_id, token, instance)
-    return open_release(host, release, bound)
+    with in_turn(host.lock):
+        release, bound = request_release(host, host_id, token, instance)
+        return open_release(host, release, bound)
 
 
 def request_release(host: Host, host_id: bytes, token: str, instance: str) -> tuple[Release, bytes]:

@@ -88,7 +88,7 @@ def _host(config: Config, kind: EkKind) -> Iterator[Host]:
     keys = config.authority_keys()
     exchange = config.exchange(keys)
     with contextlib.closing(exchange), Tpm.open(config.tpm, ek_kind=kind) as tpm:
-        yield Host(tpm, exchange, keys, kind, config.event_log, config.runtime_log)
+        yield Host(tpm, exchange, keys, kind, config.event_log, config.runtime_log, config.state / "lock")
 
 
 def _choose(config: Config, wanted: str) -> EkKind:
@@ -159,8 +159,10 @@ def status(as_json: bool, **flags: Any) -> int:
 @click.option("--ssh-address", default="127.0.0.1", show_default=True, help="Where the machine's SSH port appears.")
 @click.option("--ssh-port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
 @click.option("--memory", "memory_mib", type=click.IntRange(64, 1 << 20), default=256, show_default=True, help="MiB.")
-@click.option("--cpus", type=click.IntRange(1, 255), default=1, show_default=True)
-@click.option("--accel", type=click.Choice(["tcg", "kvm", "kvm:tcg"]), default="tcg", show_default=True)
+@click.option("--cpus", type=click.IntRange(1, 255), default=1, show_default=True, help="Virtual processors.")
+@click.option(
+    "--accel", type=click.Choice(["tcg", "kvm", "kvm:tcg"]), default="tcg", show_default=True, help="Of QEMU."
+)
 @click.option("--outbound", is_flag=True, help="Let the machine open connections.")
 @click.option("--folder", type=_PATH, metavar="FOLDER", help="For logs and the overlay. Default: below --state.")
 @click.option("--detach", is_flag=True, help="Return once the machine runs; end it with 'watchword agent stop'.")
@@ -285,7 +287,13 @@ def stop(folder: Path, as_json: bool) -> None:
 @agent.command()
 @_tpm_options
 @click.argument("output", type=_PATH)
-@click.option("--pcrs", default="sha256:0,1,2,3,4,5,6,7,8,9,10", show_default=True, metavar="BANK:N,N,...")
+@click.option(
+    "--pcrs",
+    default="sha256:0,1,2,3,4,5,6,7,8,9,10",
+    show_default=True,
+    metavar="BANK:N,N,...",
+    help="What to quote.",
+)
 @json_option
 def evidence(output: Path, pcrs: str, as_json: bool, **flags: Any) -> None:
     """Collect this host's evidence into the new folder OUTPUT, for people and for 'watchword inspect'.

@@ -134,13 +134,23 @@ def _announce(ring: Keyring, url: str, ready_file: Path | None, as_json: bool) -
 
 @authority.group()
 def keys() -> None:
-    """The authority's own keys."""
+    """The authority's own keys.
+
+    \b
+    Example:
+      watchword authority keys show
+    """
 
 
 @keys.command("show")
 @where
 def keys_show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Show which public keys are in force, and the fingerprint that tenants pin."""
+    """Show which public keys are in force, and the fingerprint that tenants pin.
+
+    \b
+    Example:
+      watchword authority keys show --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         _emit_keys(directory.keyring, as_json)
 
@@ -164,7 +174,12 @@ def keys_rotate(kind: str, data: Path, passphrase_file: Path | None, as_json: bo
 @keys.command("drop-old-sealing")
 @where
 def keys_drop(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Forget all sealing keys but the newest: tokens sealed to the others can never be opened again."""
+    """Forget all sealing keys but the newest: tokens sealed to the others can never be opened again.
+
+    \b
+    Example:
+      watchword authority keys drop-old-sealing
+    """
     with opened(data, passphrase_file) as (directory, admin):
         ring = directory.keyring
         _emit_keys(admin.change_keys("keys-drop-sealing", ring, ring.drop_sealing), as_json)

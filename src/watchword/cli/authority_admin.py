@@ -25,7 +25,12 @@ _EK_CLASS = click.Choice(["hardware", "firmware", "virtual"])
 
 @click.group()
 def anchor() -> None:
-    """The certificate authorities of TPM makers that are believed."""
+    """The certificate authorities of TPM makers that are believed.
+
+    \b
+    Example:
+      watchword authority anchor list
+    """
 
 
 @anchor.command("add")
@@ -54,7 +59,12 @@ def anchor_add(
 @anchor.command("list")
 @where
 def anchor_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the trust anchors."""
+    """List the trust anchors.
+
+    \b
+    Example:
+      watchword authority anchor list --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         rows = [
             {
@@ -72,7 +82,12 @@ def anchor_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None
 @click.argument("fingerprint")
 @where
 def anchor_remove(fingerprint: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Stop believing a certificate authority; enrolled hosts stay until they are revoked."""
+    """Stop believing a certificate authority; enrolled hosts stay until they are revoked.
+
+    \b
+    Example:
+      watchword authority anchor remove 5d2c01f7
+    """
     with opened(data, passphrase_file) as (directory, admin):
         found = one(directory.store.anchors(), fingerprint, lambda row: row.fingerprint.hex(), "anchor")
         admin.remove_anchor(found.fingerprint)
@@ -81,7 +96,12 @@ def anchor_remove(fingerprint: str, data: Path, passphrase_file: Path | None, as
 
 @click.group()
 def ek() -> None:
-    """Endorsement keys that are believed one by one, without a certificate."""
+    """Endorsement keys that are believed one by one, without a certificate.
+
+    \b
+    Example:
+      watchword authority ek list
+    """
 
 
 @ek.command("pin")
@@ -110,7 +130,12 @@ def ek_pin(
 @ek.command("list")
 @where
 def ek_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the pinned EKs."""
+    """List the pinned EKs.
+
+    \b
+    Example:
+      watchword authority ek list --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         rows = [
             {"host": p.host_id.hex(), "class": str(p.ek_class), "label": p.label, "added_at": p.added_at}
@@ -123,7 +148,12 @@ def ek_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 @click.argument("host")
 @where
 def ek_unpin(host: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Stop believing a pinned EK; an enrolled host stays until it is revoked."""
+    """Stop believing a pinned EK; an enrolled host stays until it is revoked.
+
+    \b
+    Example:
+      watchword authority ek unpin 0f3c9a12
+    """
     with opened(data, passphrase_file) as (directory, admin):
         found = one(directory.store.pins(), host, lambda pin: pin.host_id.hex(), "pinned EK")
         admin.unpin_ek(found.host_id)
@@ -135,7 +165,12 @@ def ek_unpin(host: str, data: Path, passphrase_file: Path | None, as_json: bool)
 
 @click.group()
 def endorser() -> None:
-    """Whose signatures on stacks count."""
+    """Whose signatures on stacks count.
+
+    \b
+    Example:
+      watchword authority endorser list
+    """
 
 
 @endorser.command("add")
@@ -160,7 +195,12 @@ def endorser_add(file: Path, label: str | None, data: Path, passphrase_file: Pat
 @endorser.command("list")
 @where
 def endorser_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the endorsers."""
+    """List the endorsers.
+
+    \b
+    Example:
+      watchword authority endorser list --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         rows = [
             {"key": row.key_id, "label": row.label, "added_at": row.added_at} for row in directory.store.endorsers()
@@ -172,7 +212,12 @@ def endorser_list(data: Path, passphrase_file: Path | None, as_json: bool) -> No
 @click.argument("key")
 @where
 def endorser_remove(key: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Stop counting a key's signatures, on all stacks and at once."""
+    """Stop counting a key's signatures, on all stacks and at once.
+
+    \b
+    Example:
+      watchword authority endorser remove 71b0e44d
+    """
     with opened(data, passphrase_file) as (directory, admin):
         found = one(directory.store.endorsers(), key, lambda row: row.key_id, "endorser")
         admin.remove_endorser(found.key_id)
@@ -181,7 +226,12 @@ def endorser_remove(key: str, data: Path, passphrase_file: Path | None, as_json:
 
 @click.group("stack")
 def stack_group() -> None:
-    """Releases of host software that hosts are measured against."""
+    """Releases of host software that hosts are measured against.
+
+    \b
+    Example:
+      watchword authority stack list
+    """
 
 
 @stack_group.command("add")
@@ -206,7 +256,12 @@ def stack_add(file: Path, unendorsed: bool, data: Path, passphrase_file: Path | 
 @stack_group.command("list")
 @where
 def stack_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the stack releases."""
+    """List the stack releases.
+
+    \b
+    Example:
+      watchword authority stack list --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         rows = [_stack_document(row) for row in directory.store.stack_infos()]
     emit_rows("stacks", rows, as_json)
@@ -230,7 +285,12 @@ def stack_retire(stack: str, at: str, data: Path, passphrase_file: Path | None, 
 @click.argument("stack")
 @where
 def stack_revoke(stack: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Refuse STACK (digest, or NAME@VERSION) from now on, for good."""
+    """Refuse STACK (digest, or NAME@VERSION) from now on, for good.
+
+    \b
+    Example:
+      watchword authority stack revoke compute@2026.10
+    """
     _change_stack(stack, "revoked", None, data, passphrase_file, as_json)
 
 
@@ -263,7 +323,12 @@ def _stack_document(row: StackInfo) -> dict[str, Any]:
 
 @click.group("profile")
 def profile_group() -> None:
-    """Profiles that tokens may ask for."""
+    """Profiles that tokens may ask for.
+
+    \b
+    Example:
+      watchword authority profile list
+    """
 
 
 @profile_group.command("add")
@@ -284,7 +349,12 @@ def profile_add(file: Path, data: Path, passphrase_file: Path | None, as_json: b
 @profile_group.command("list")
 @where
 def profile_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the profiles."""
+    """List the profiles.
+
+    \b
+    Example:
+      watchword authority profile list --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         rows = [{"name": row.name, "id": row.id.hex(), "added_at": row.added_at} for row in directory.store.profiles()]
     emit_rows("profiles", rows, as_json)
@@ -295,13 +365,23 @@ def profile_list(data: Path, passphrase_file: Path | None, as_json: bool) -> Non
 
 @click.group()
 def host() -> None:
-    """Enrolled hosts."""
+    """Enrolled hosts.
+
+    \b
+    Example:
+      watchword authority host list
+    """
 
 
 @host.command("list")
 @where
 def host_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the enrolled hosts."""
+    """List the enrolled hosts.
+
+    \b
+    Example:
+      watchword authority host list --json
+    """
     with opened(data, passphrase_file) as (directory, _):
         rows = [_host_document(row) for row in directory.store.hosts()]
     emit_rows("hosts", rows, as_json)
@@ -311,7 +391,12 @@ def host_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 @click.argument("host_id")
 @where
 def host_show(host_id: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Show what is known about a host."""
+    """Show what is known about a host.
+
+    \b
+    Example:
+      watchword authority host show 0f3c9a12
+    """
     with opened(data, passphrase_file) as (directory, _):
         row = one(directory.store.hosts(), host_id, lambda row: row.host_id.hex(), "host")
     document = _host_document(row) | {

@@ -13,7 +13,7 @@ from watchword.wire import ima_log, tcg_log
 from watchword.wire.ima_ascii import looks_ascii, parse_ascii
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
-from watchword.wire.tpm.algorithms import HASHES, Alg, digest
+from watchword.wire.tpm.algorithms import HASHES, Alg, digest, digest_size
 
 __all__ = ["describe_event_log", "describe_ima_log", "event_log_text", "ima_log_text"]
 
@@ -29,7 +29,8 @@ def describe_event_log(log: EventLog, *, events: bool = False) -> dict[str, Any]
     pcrs: dict[str, dict[str, str]] = {}
     for bank in log.banks:
         try:
-            pcrs[_name(bank)] = {str(pcr): value.hex() for pcr, value in tcg_log.replay(log, bank).items()}
+            values = _untouched(log, bank) | tcg_log.replay(log, bank)
+            pcrs[_name(bank)] = {str(pcr): values[pcr].hex() for pcr in sorted(values)}
         except MalformedError as error:
             findings.append(Finding("C2", "boot-log-bank", error.message, fatal=False))
     found = _examined(log, pcrs)
@@ -58,6 +59,13 @@ def describe_event_log(log: EventLog, *, events: bool = False) -> dict[str, Any]
             for event in found.events
         ]
     return document
+
+
+def _untouched(log: EventLog, bank: Alg) -> dict[int, bytes]:
+    """The PCRs that are the log's alone to explain (0 to 9), at the value they have when nothing is measured."""
+    if log.spec is not None and log.spec.header_pcr:
+        return {}  # registers of a confidential machine, not PCRs
+    return {pcr: bytes(digest_size(bank)) for pcr in range(10)}
 
 
 def _examined(log: EventLog, computed: Mapping[str, object]) -> UnverifiedBootLog | None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
 from watchword.cli.output import finding_document, printable
-from watchword.errors import Finding, MalformedError, Rejected
+from watchword.errors import Finding, Rejected
 from watchword.verify.certificate import (
-    find_extension,
+    Certificate,
     fingerprint,
     issuer_text,
+    pem_certificates,
     read_stored,
     subject_text,
+    tpm_names,
 )
+from watchword.verify.certificate_key import describe_key
 from watchword.verify.ek import check_certificate, host_id, rebuild_public
 from watchword.wire.reader import parse_whole
 from watchword.wire.tpm.algorithms import hash_name
@@ -30,7 +28,6 @@ __all__ = ["describe_ek_certificate", "describe_quote"]
 
 _MAX_ATTEST = 2048
 _MAX_PEM = 16384  # bytes
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 _TPM_NAMES = {"2.23.133.2.1": "manufacturer", "2.23.133.2.2": "model", "2.23.133.2.3": "version"}
 
 
@@ -96,9 +93,9 @@ def describe_ek_certificate(data: bytes) -> dict[str, Any]:
         "subject": printable(subject_text(certificate)),
         "issuer": printable(issuer_text(certificate)),
         "serial": f"{certificate.serial_number:x}",
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-        "key": _key(certificate),
+        "not_before": _moment(certificate.not_before),
+        "not_after": _moment(certificate.not_after),
+        "key": describe_key(certificate.key),
         "tpm": _tpm(certificate),
         "fingerprint": fingerprint(stored.der),
         "host_ids": host_ids,
@@ -107,23 +104,21 @@ def describe_ek_certificate(data: bytes) -> dict[str, Any]:
 
 
 def _der(data: bytes) -> bytes:
-    found = _PEM.search(data[:_MAX_PEM])
-    if found is None:
-        return data
-    try:
-        return base64.b64decode(b"".join(found.group(1).split()), validate=True)
-    except binascii.Error:
-        raise MalformedError("EK certificate: the PEM is not base64", code="ek-certificate-malformed") from None
+    return next(pem_certificates(data[:_MAX_PEM]), data)
 
 
-def _certificate_findings(certificate: x509.Certificate) -> tuple[Finding, ...]:
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _certificate_findings(certificate: Certificate) -> tuple[Finding, ...]:
     try:
         return check_certificate(certificate)
     except Rejected as refused:
         return refused.findings
 
 
-def _host_ids(certificate: x509.Certificate) -> dict[str, str]:
+def _host_ids(certificate: Certificate) -> dict[str, str]:
     found = {}
     for kind in EkKind:
         try:
@@ -133,21 +128,6 @@ def _host_ids(certificate: x509.Certificate) -> dict[str, str]:
     return found
 
 
-def _key(certificate: x509.Certificate) -> str:
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        return f"RSA {key.key_size}"
-    return key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
-
-
-def _tpm(certificate: x509.Certificate) -> dict[str, str]:
+def _tpm(certificate: Certificate) -> dict[str, str]:
     """Maker, model and firmware version, which the TCG profile puts into the subject alternative name."""
-    names = find_extension(certificate.extensions, x509.SubjectAlternativeName)
-    if names is None:
-        return {}
-    return {
-        _TPM_NAMES[attribute.oid.dotted_string]: printable(str(attribute.value))
-        for name in names.get_values_for_type(x509.DirectoryName)
-        for attribute in name
-        if attribute.oid.dotted_string in _TPM_NAMES
-    }
+    return {_TPM_NAMES[oid]: printable(text) for oid, text in tpm_names(certificate) if oid in _TPM_NAMES}

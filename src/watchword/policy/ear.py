@@ -1,139 +1,67 @@
 """EAT Attestation Results: what an appraisal found, in the form that relying parties of any verifier can read.
 
-Written with the names of the current draft. On input the older names are taken too (``ear.status``,
-``ear.verifier-id``, a single ``ear.appraisal-policy-id``), never both names at once. JSON in a JWT; not CBOR in a CWT.
-Source: draft-ietf-rats-ear, "tag:ietf.org,2026:rats/ear#03"; RFC 9711 (EAT); draft-ietf-rats-ar4si for the vector.
+A host that reached the level asked for is "affirming", one that did not is "contraindicated" whatever its single
+claims say, and a refusal that is not about the host (a token used up) is "none". The vector affirms only what a check
+proved; which finding contradicts which claim is the table in ``policy.trustworthiness``.
+Source: draft-ietf-rats-ear; draft-ietf-rats-ar4si.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from msgspec import Meta
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from watchword.crypto import jwt
-from watchword.errors import Finding, MalformedError, Rejected
-from watchword.policy.document import fail, load
-from watchword.policy.trustworthiness import Claim, Tier, worst_tier
+from watchword.errors import Finding, Rejected
+from watchword.policy.appraise import Appraisal
+from watchword.policy.ear_claims import Ear, Submodule, VerifierId
+from watchword.policy.trustworthiness import Claim, Tier, contradicted, entry_for
+from watchword.verify.ek import EkClass
 
-__all__ = ["MAX_EAR", "OLDER_PROFILE", "PROFILE", "Ear", "Submodule", "VerifierId", "verify"]
+__all__ = ["EXTENSION", "SUBMODULE", "Ear", "Submodule", "VerifierId", "from_appraisal", "sign", "verify"]
 
-PROFILE = "tag:ietf.org,2026:rats/ear#03"
-OLDER_PROFILE = "tag:github.com,2023:veraison/ear"
-MAX_EAR = 256 * 1024  # bytes of JSON
-_PROFILES = frozenset({PROFILE, OLDER_PROFILE})
-_WHAT = "EAR"
+SUBMODULE = "host"
+EXTENSION = "ear_watchword_appraisal"
+_POLICY_PREFIX = "urn:watchword:profile:"
+_AFFIRMED = 2  # recognised, approved, genuine
+_APPROVED_BOOT = 3  # executables: approved as far as the boot goes
+_SECURE_BOOT_PCR = 7
 _MAX_AHEAD = 60  # seconds that the clocks of verifier and relying party may differ
-_OLDER_NAME = re.compile(r"ear[._][a-z._-]+")
-_T = TypeVar("_T")
-
-Time = Annotated[int, Meta(ge=0, le=2**53)]
-Text = Annotated[str, Meta(min_length=1, max_length=1024)]
-Nonce = Annotated[str, Meta(min_length=8, max_length=88)]  # RFC 9711, 4.1
-Nonces = Annotated[tuple[Nonce, ...], Meta(min_length=1, max_length=16)]
-Vector = Annotated[dict[Claim, Annotated[int, Meta(ge=-128, le=127)]], Meta(min_length=1)]
+_MAX_FINDINGS = 50
+_CLIP = 400  # characters: evidence is untrusted, a result travels far
 
 
-class VerifierId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who made the result: ``developer`` is a name or URL of the software's makers, ``build`` its version."""
+def from_appraisal(
+    outcome: Appraisal | Sequence[Finding],
+    verifier: VerifierId,
+    now: int,
+    *,
+    required: int | None = None,
+    profile_id: bytes | None = None,
+    nonce: str | None = None,
+    expires: int | None = None,
+) -> bytes:
+    """The claims of a result, ready for :func:`sign`.
 
-    developer: Text
-    build: Text
-
-
-class _Submodule(msgspec.Struct, frozen=True):
-    ear_status: Tier
-    ear_trustworthiness_vector: Vector | None = None
-    ear_appraisal_policy_ids: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=64)] = ()
-    eat_profile: Text | None = None
-    eat_nonce: Nonce | Nonces | None = None
-
-
-class _Document(msgspec.Struct, frozen=True):
-    eat_profile: Text
-    iat: Time
-    ear_verifier_id: VerifierId
-    submods: Annotated[dict[Text, dict[str, Any]], Meta(min_length=1, max_length=64)]
-    ear_status: Tier | None = None
-    exp: Time | None = None
-    ear_raw_evidence: str | None = None
-    eat_nonce: Nonce | Nonces | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Submodule:
-    """The result for one attester. ``vector`` may be empty; ``extensions`` are claims that the draft does not name."""
-
-    status: Tier
-    vector: Mapping[Claim, int]
-    policy_ids: tuple[str, ...] = ()
-    profile: str | None = None
-    nonces: tuple[str, ...] = ()
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        # The draft: a status is of no higher trust than the worst claim. "none" asserts nothing and is always true.
-        if self.status is not Tier.NONE and self.status.number < worst_tier(self.vector).number:
-            raise ValueError("the status promises more than the trustworthiness vector")
+    ``outcome`` is an appraisal, or the findings of a refusal that never got that far; ``required`` the rank that the
+    host had to reach (1 is the lowest level; None: any level); ``profile_id`` (32 bytes) names the policy when there
+    is no appraisal to tell; ``nonce`` is a relying party's (8 to 88 characters); ``now`` and ``expires`` Unix seconds.
+    The host is not named: a relying party that needs its pseudonym takes the receipt. Raises ValueError for no
+    findings at all, which would be a refusal without a reason.
+    """
+    if isinstance(outcome, Appraisal):
+        submodule = _appraised(outcome, required)
+    else:
+        submodule = _refused(outcome, profile_id)
+    nonces = () if nonce is None else (nonce,)
+    return Ear(now, verifier, {SUBMODULE: submodule}, expires=expires, nonces=nonces).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Ear:
-    """One result. ``issued`` and ``expires`` are Unix seconds; ``submodules`` has at least one entry."""
-
-    issued: int
-    verifier: VerifierId
-    submodules: Mapping[str, Submodule]
-    profile: str = PROFILE
-    status: Tier | None = None
-    expires: int | None = None
-    raw_evidence: bytes | None = None
-    nonces: tuple[str, ...] = ()
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, payload: bytes, *, profiles: frozenset[str] = _PROFILES) -> Ear:
-        """Read the JSON claims of a result, of at most 256 KiB, nothing verified.
-
-        ``profiles`` are the values of ``eat_profile`` that are taken. Raises MalformedError with the place that is
-        wrong, for repeated claims and for a status that promises more than its vector too.
-        """
-        claims = _current_names(load(payload, dict[str, Any], _WHAT, MAX_EAR), "")
-        document = _convert(claims, _Document, "")
-        if document.eat_profile not in profiles:
-            fail(_WHAT, "eat_profile", f"{document.eat_profile[:80]!r} is not a profile that is read here")
-        return cls(
-            issued=document.iat,
-            verifier=document.ear_verifier_id,
-            submodules={name: _submodule(name, value) for name, value in document.submods.items()},
-            profile=document.eat_profile,
-            status=document.ear_status,
-            expires=document.exp,
-            raw_evidence=_binary(document.ear_raw_evidence, "ear_raw_evidence"),
-            nonces=_nonces(document.eat_nonce),
-            extensions=_extensions(claims, _Document),
-        )
-
-    def encode(self) -> bytes:
-        """The JSON claims, with the names of the current draft; what a JWT carries as payload."""
-        claims = {
-            "eat_profile": self.profile,
-            "iat": self.issued,
-            "exp": self.expires,
-            "ear_verifier_id": {"developer": self.verifier.developer, "build": self.verifier.build},
-            "ear_status": self.status,
-            "ear_raw_evidence": None if self.raw_evidence is None else _base64url(self.raw_evidence),
-            "eat_nonce": list(self.nonces) or None,
-            "submods": {name: _claims(module) for name, module in self.submodules.items()},
-        }
-        return msgspec.json.encode(_present(claims) | dict(self.extensions))
+def sign(claims: bytes, key: Ed25519PrivateKey) -> bytes:
+    """The signed result: a JWT under the authority's signing key."""
+    return jwt.sign(claims, key)
 
 
 def verify(token: bytes, trusted: Mapping[str, Ed25519PublicKey], now: int) -> Ear:
@@ -144,102 +72,66 @@ def verify(token: bytes, trusted: Mapping[str, Ed25519PublicKey], now: int) -> E
     """
     ear = Ear.parse(jwt.verify(token, trusted).payload)
     if ear.issued > now + _MAX_AHEAD:
-        raise Rejected(
-            Finding("J4", "ear-future", "the result was issued in the future", f"by {now}", f"at {ear.issued}")
-        )
+        text = "the result was issued in the future"
+        raise Rejected(Finding("J4", "ear-future", text, f"by {now}", f"at {ear.issued}"))
     if ear.expires is not None and now >= ear.expires:
         raise Rejected(Finding("J4", "ear-expired", "the result has expired", f"before {ear.expires}", f"at {now}"))
     return ear
 
 
-def _submodule(name: str, value: dict[str, Any]) -> Submodule:
-    path = f"submods[{name!r}]"
-    claims = _current_names(value, path)
-    policy = claims.pop("ear_appraisal_policy_id", None)  # the older draft had one, as a text
-    if policy is not None:
-        if "ear_appraisal_policy_ids" in claims:
-            fail(_WHAT, path, "the appraisal policy is there under two names")
-        claims["ear_appraisal_policy_ids"] = [policy]
-    parsed = _convert(claims, _Submodule, path)
-    extensions = _extensions(claims, _Submodule)
-    _check_key_attestation(extensions, path)
-    try:
-        return Submodule(
-            parsed.ear_status,
-            parsed.ear_trustworthiness_vector or {},
-            parsed.ear_appraisal_policy_ids,
-            parsed.eat_profile,
-            _nonces(parsed.eat_nonce),
-            extensions,
-        )
-    except ValueError as error:
-        fail(_WHAT, path, str(error))
+def _appraised(appraisal: Appraisal, required: int | None) -> Submodule:
+    wanted = 1 if required is None else required
+    reached = 1 <= wanted <= appraisal.rank  # as Appraisal.approve has it
+    rank = appraisal.rank if reached else min(max(wanted, 1), len(appraisal.levels))
+    # A level stands by itself: what a lower or higher one would have found is no finding of this one.
+    findings = appraisal.levels[rank - 1].findings
+    return Submodule(
+        status=Tier.AFFIRMING if reached else Tier.CONTRAINDICATED,
+        vector=_affirmed(appraisal, rank) | contradicted(findings),
+        policy_ids=(_POLICY_PREFIX + appraisal.profile.id.hex(),),
+        extensions={EXTENSION: _extension(findings, appraisal)},
+    )
 
 
-def _current_names(claims: dict[str, Any], path: str) -> dict[str, Any]:
-    """``claims`` with older spellings of the draft's own names replaced."""
-    renamed: dict[str, Any] = {}
-    for name, value in claims.items():
-        current = re.sub(r"[.-]", "_", name) if _OLDER_NAME.fullmatch(name) else name
-        name = current if current in _OWN_NAMES else name
-        if name in renamed:
-            fail(_WHAT, path, f"the claim {name} is there under two names")
-        renamed[name] = value
-    return renamed
+def _affirmed(appraisal: Appraisal, rank: int) -> dict[Claim, int]:
+    """What the checks proved, before any finding of the level replaces it."""
+    vector = {Claim.INSTANCE_IDENTITY: _AFFIRMED}
+    if appraisal.host.ak.ek_class is EkClass.HARDWARE:
+        vector[Claim.HARDWARE] = _AFFIRMED
+    release = appraisal.release
+    if release is None:
+        return vector
+    if _SECURE_BOOT_PCR in release.stack.pcrs:
+        vector[Claim.CONFIGURATION] = _AFFIRMED
+    listed = appraisal.profile.levels[rank - 1].rules.runtime == "listed"
+    vector[Claim.EXECUTABLES] = _AFFIRMED if listed else _APPROVED_BOOT
+    return vector
 
 
-_OWN_NAMES = frozenset({*_Document.__struct_fields__, *_Submodule.__struct_fields__, "ear_appraisal_policy_id"})
+def _refused(findings: Sequence[Finding], profile_id: bytes | None) -> Submodule:
+    fatal = [finding for finding in findings if finding.fatal]
+    if not fatal:
+        raise ValueError("a refusal needs a finding")
+    about_host = any(entry_for(finding) is not None for finding in fatal)
+    return Submodule(
+        status=Tier.CONTRAINDICATED if about_host else Tier.NONE,
+        vector=contradicted(fatal),
+        policy_ids=() if profile_id is None else (_POLICY_PREFIX + profile_id.hex(),),
+        extensions={EXTENSION: _extension(fatal, None)},
+    )
 
 
-def _convert(claims: dict[str, Any], kind: type[_T], path: str) -> _T:
-    try:
-        return msgspec.convert(claims, kind, strict=True)
-    except msgspec.ValidationError as error:
-        fail(_WHAT, path, str(error))
-
-
-def _extensions(claims: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    return {name: value for name, value in claims.items() if name not in kind.__struct_fields__}
-
-
-def _check_key_attestation(extensions: Mapping[str, Any], path: str) -> None:
-    """Veraison's extension vouches for a key: without one, a reader must not think that a key was vouched for."""
-    for name in ("ear_veraison_key_attestation", "ear.veraison.key-attestation"):
-        if name in extensions:
-            value = extensions[name]
-            if not isinstance(value, dict) or set(value) != {"akpub"} or not isinstance(value["akpub"], str):
-                fail(_WHAT, f"{path}.{name}", "has no akpub, or more than that")
-            _binary(value["akpub"], f"{path}.{name}.akpub")
-
-
-def _nonces(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return () if value is None else (value,) if isinstance(value, str) else value
-
-
-def _binary(text: str | None, path: str) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise MalformedError(f"{_WHAT}: {path}: is not base64url") from None
-    return data
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _claims(module: Submodule) -> dict[str, Any]:
-    claims = {
-        "ear_status": module.status,
-        "ear_trustworthiness_vector": {claim: module.vector[claim] for claim in Claim if claim in module.vector} or None,
-        "ear_appraisal_policy_ids": list(module.policy_ids) or None,
-        "eat_profile": module.profile,
-        "eat_nonce": list(module.nonces) or None,
+def _extension(findings: Sequence[Finding], appraisal: Appraisal | None) -> dict[str, Any]:
+    """What the draft has no claim for. Expected and actual values stay in the receipt: they may describe the site."""
+    release = appraisal.release if appraisal else None
+    return {
+        "level": (appraisal.level or "") if appraisal else "",
+        "rank": appraisal.rank if appraisal else 0,
+        "stack": {"name": release.stack.name, "version": release.stack.version, "digest": release.digest.hex()}
+        if release
+        else None,
+        "findings": [
+            {"clause": f.clause, "code": f.code, "message": f.message[:_CLIP], "subject": f.subject[:_CLIP]}
+            for f in findings[:_MAX_FINDINGS]
+        ],
     }
-    return _present(claims) | dict(module.extensions)
-
-
-def _present(claims: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in claims.items() if value is not None}

@@ -53,7 +53,7 @@ COMPONENTS: Mapping[str, tuple[int, ...]] = {"firmware": (0, 2, 3), "secure-boot
 def stack_from_recording(folder: Path, *, name: str = "compute", version: str = "1", serial: int = 1) -> bytes:
     """A stack document for the boot in ``folder``: its events, and the files of its image as reference values."""
     log = EventLog.parse((folder / "eventlog.bin").read_bytes())
-    events = [
+    events: list[tuple[int, Mapping[Alg, bytes], str]] = [
         (event.pcr, dict(event.digests), f"event {event.index}")
         for event in log.events
         if event.type != EventType.NO_ACTION

@@ -15,7 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from watchword.crypto.tpm_key import PublicKey
 from watchword.verify.der import NULL, OBJECT_IDENTIFIER, SEQUENCE, Der
 
-__all__ = ["RSAES_OAEP", "Algorithm", "describe_key", "key_weakness", "parameters_fault", "read_algorithm", "read_key", "signature_fault"]
+__all__ = [
+    "RSAES_OAEP",
+    "Algorithm",
+    "describe_key",
+    "key_weakness",
+    "parameters_fault",
+    "read_algorithm",
+    "read_key",
+    "signature_fault",
+]
 
 Algorithm = tuple[str, bytes]  # object identifier, and its parameters as encoded
 
@@ -82,7 +91,8 @@ def _read_rsa(reader: Der, bits: bytes) -> rsa.RSAPublicKey:
     modulus, exponent = numbers.integer(), numbers.integer()
     numbers.finish()
     outer.finish()
-    if not 512 <= modulus.bit_length() <= _MAX_RSA_BITS or not 0 < exponent <= _MAX_EXPONENT or modulus % 2 == 0:
+    possible = 512 <= modulus.bit_length() <= _MAX_RSA_BITS and modulus > 0 and modulus % 2
+    if not possible or not 0 < exponent <= _MAX_EXPONENT:
         raise reader.fail("an RSA key has impossible numbers")
     try:
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
@@ -105,9 +115,7 @@ def _read_point(reader: Der, parameters: bytes, bits: bytes) -> ec.EllipticCurve
 
 def key_weakness(key: PublicKey) -> str:
     """Why ``key`` may not vouch for anything, or an empty string: RSA needs 2048 bits and an exponent of 65537."""
-    if isinstance(key, rsa.RSAPublicKey) and (
-        key.key_size < _MIN_RSA_BITS or key.public_numbers().e < _MIN_EXPONENT
-    ):
+    if isinstance(key, rsa.RSAPublicKey) and (key.key_size < _MIN_RSA_BITS or key.public_numbers().e < _MIN_EXPONENT):
         return f"its key is weak ({describe_key(key)})"
     return ""
 
@@ -115,7 +123,8 @@ def key_weakness(key: PublicKey) -> str:
 def describe_key(key: PublicKey) -> str:
     """The kind of ``key`` for people."""
     if isinstance(key, rsa.RSAPublicKey):
-        return f"RSA {key.key_size}, exponent {key.public_numbers().e}"
+        exponent = key.public_numbers().e
+        return f"RSA {key.key_size}" + (f", exponent {exponent}" if exponent != _MIN_EXPONENT else "")
     return key.curve.name
 
 
@@ -124,7 +133,11 @@ def signature_fault(algorithm: Algorithm, signed: bytes, signature: bytes, key: 
 
     Accepted are RSASSA-PKCS1-v1_5 and ECDSA, each with SHA-256, SHA-384 or SHA-512.
     """
-    oid, _ = algorithm
+    oid, parameters = algorithm
+    if oid in _BROKEN:
+        return f"its signature uses {_BROKEN[oid]}"
+    if parameters not in (b"", _NULL_PARAMETERS):
+        return f"its signature algorithm {oid} has parameters"
     try:
         if oid in _RSA_SIGNATURES and isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, signed, padding.PKCS1v15(), _RSA_SIGNATURES[oid])
@@ -134,8 +147,6 @@ def signature_fault(algorithm: Algorithm, signed: bytes, signature: bytes, key: 
             return ""
     except InvalidSignature:
         return "its signature is not by that issuer"
-    if oid in _BROKEN:
-        return f"its signature uses {_BROKEN[oid]}"
     known = oid in _RSA_SIGNATURES or oid in _ECDSA_SIGNATURES
     return "its signature is not by that issuer" if known else f"its signature algorithm {oid} is not accepted"
 

@@ -157,9 +157,9 @@ class Der:
         text = data[:-1].decode("ascii")
         if tag == UTC_TIME:
             text = ("19" if text[:2] >= "50" else "20") + text
-        year, *rest = int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2))
+        month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
         try:
-            return int(datetime(year, *rest, tzinfo=UTC).timestamp())
+            return int(datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC).timestamp())
         except (ValueError, OverflowError):
             raise self.fail("a time does not exist") from None
 

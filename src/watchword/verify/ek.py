@@ -9,23 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509 import verification
 
 from watchword.crypto.tpm_key import curve_of, point, public_key
 from watchword.errors import Finding, MalformedError, Rejected, UsageError
-from watchword.verify.certificate import (
-    EKU_EK_CERTIFICATE,
-    find_extension,
-    fingerprint,
-    issuer_text,
-    load_certificate,
-    read_stored,
-)
+from watchword.verify.certificate import Certificate, fingerprint, read_stored
+from watchword.verify.certificate_key import describe_key
+from watchword.verify.chain import find_chain
+from watchword.verify.crl import RevocationList, check_revocation
+from watchword.verify.extensions import EKU_EK_CERTIFICATE, Extensions, KeyUsage
 from watchword.wire.tpm.public import Public, Unique
 from watchword.wire.tpm.schemes import EccParameters, RsaParameters
 from watchword.wire.tpm.templates import EkKind, ek_template
@@ -41,11 +36,8 @@ __all__ = [
     "verify_pinned_ek",
 ]
 
-MAX_INTERMEDIATES = 8
-_MAX_DEPTH = 4  # intermediates between an EK and its anchor; makers use one to three
 _HOST_DOMAIN = b"watchword/host/1\0"
 _EXPONENT = 65537
-_AGNOSTIC = verification.Criticality.AGNOSTIC
 _PROOF = object()
 
 
@@ -100,16 +92,22 @@ def verify_ek(
     anchors: Sequence[TrustAnchor],
     kind: EkKind,
     now: int,
+    crls: Sequence[bytes] = (),
 ) -> VerifiedEk:
     """Check an EK certificate up to one of ``anchors`` (A1) and rebuild the key's public area (A2).
 
     ``certificate`` is what the TPM's NV index holds, ``intermediates`` at most 8 DER certificates, ``now`` Unix
-    seconds. Raises MalformedError (ek-certificate-malformed), Rejected (ek-chain, ek-certificate-ca, ek-usage, ek-key)
-    or UsageError when an anchor itself is unusable.
+    seconds, ``crls`` DER revocation lists that the authority chose. Raises MalformedError (ek-certificate-malformed),
+    Rejected (ek-chain, ek-certificate-ca, ek-usage, ek-key, ek-revoked, ek-crl) or UsageError when an anchor or a CRL
+    itself is unusable.
     """
     stored = read_stored(certificate)
     deviations = stored.deviations + check_certificate(stored.certificate)
-    anchor = _check_chain(stored.certificate, intermediates, anchors, now)
+    middle = [read_stored(data).certificate for data in intermediates]
+    known, lists = _load_anchors(anchors), _load_crls(crls)
+    chain = find_chain(stored.certificate, middle, [each for each, _ in known], now)
+    deviations += _chain_oddities(chain[1:]) + check_revocation(chain, lists, now)
+    anchor = next(anchor for each, anchor in known if each.der == chain[-1].der)
     public = rebuild_public(stored.certificate, kind)
     return VerifiedEk(
         _PROOF,
@@ -148,110 +146,79 @@ def _template_or_none(kind: EkKind, unique: Unique) -> Public | None:
 # --- A1: the certificate and its chain ------------------------------------------------------------------------------
 
 
-def check_certificate(certificate: x509.Certificate) -> tuple[Finding, ...]:
-    """Check what a certificate says of itself; the path validator leaves all of this to its caller.
+def check_certificate(certificate: Certificate) -> tuple[Finding, ...]:
+    """Check what a certificate says of itself, apart from time and issuer.
 
     Returns the deviations that are tolerated. Raises Rejected (ek-certificate-ca, ek-usage).
     """
     extensions = certificate.extensions
-    basic = find_extension(extensions, x509.BasicConstraints)
-    if basic is not None and basic.ca:
+    if extensions.is_ca:
         raise Rejected(Finding("A1", "ek-certificate-ca", "the certificate is that of a certificate authority"))
-    return _check_extended_usage(extensions) + _check_usage(certificate)
+    return _check_purposes(extensions) + _check_usage(certificate)
 
 
-def _check_extended_usage(extensions: x509.Extensions) -> tuple[Finding, ...]:
-    usage = find_extension(extensions, x509.ExtendedKeyUsage)
-    if usage is None:
+def _check_purposes(extensions: Extensions) -> tuple[Finding, ...]:
+    if extensions.purposes is None:
         return (Finding("A1", "ek-usage-absent", "the certificate does not say what it is for", fatal=False),)
-    if EKU_EK_CERTIFICATE in usage:
+    if EKU_EK_CERTIFICATE in extensions.purposes:
         return ()
-    actual = " ".join(oid.dotted_string for oid in usage)
-    expected = EKU_EK_CERTIFICATE.dotted_string
-    raise Rejected(Finding("A1", "ek-usage", "the certificate is not for an endorsement key", expected, actual))
+    actual = " ".join(extensions.purposes)
+    message = "the certificate is not for an endorsement key"
+    raise Rejected(Finding("A1", "ek-usage", message, EKU_EK_CERTIFICATE, actual))
 
 
-def _check_usage(certificate: x509.Certificate) -> tuple[Finding, ...]:
-    usage = find_extension(certificate.extensions, x509.KeyUsage)
+def _check_usage(certificate: Certificate) -> tuple[Finding, ...]:
+    usage = certificate.extensions.usage
     if usage is None:
         return (Finding("A1", "ek-key-usage-absent", "the certificate has no key usage", fatal=False),)
-    is_rsa = isinstance(certificate.public_key(), rsa.RSAPublicKey)
-    if not (usage.key_encipherment if is_rsa else usage.key_agreement):
+    if KeyUsage.KEY_CERT_SIGN in usage:
+        raise Rejected(Finding("A1", "ek-usage", "the certified key may sign certificates"))
+    is_rsa = isinstance(certificate.key, rsa.RSAPublicKey)
+    if (KeyUsage.KEY_ENCIPHERMENT if is_rsa else KeyUsage.KEY_AGREEMENT) not in usage:
         expected = "keyEncipherment" if is_rsa else "keyAgreement"
         raise Rejected(Finding("A1", "ek-usage", "the certified key may not protect secrets", expected))
     return ()
 
 
-def _check_chain(
-    leaf: x509.Certificate, intermediates: Sequence[bytes], anchors: Sequence[TrustAnchor], now: int
-) -> TrustAnchor:
-    if len(intermediates) > MAX_INTERMEDIATES:
-        raise MalformedError(f"{len(intermediates)} intermediate certificates; {MAX_INTERMEDIATES} are allowed")
-    known = _load_anchors(anchors)
-    if not known:
-        raise Rejected(Finding("A1", "ek-chain", "there are no trust anchors"))
-    verifier = _verifier(list(known), now)
-    middle = [read_stored(data).certificate for data in intermediates]
-    try:
-        chain = verifier.verify(leaf, middle).chain
-    except verification.VerificationError as error:
-        raise Rejected(
-            Finding(
-                "A1",
-                "ek-chain",
-                "the certificate does not lead to a trust anchor",
-                expected="one of " + ", ".join(anchor.label for anchor in anchors),
-                actual=f"issuer {issuer_text(leaf)}: {error!s}",
-            )
-        ) from None
-    return known[chain[-1]]
+def _chain_oddities(issuers: Sequence[Certificate]) -> tuple[Finding, ...]:
+    """What is odd about the encoding of the issuers, each said once."""
+    return tuple(dict.fromkeys(each for issuer in issuers for each in issuer.named_oddities()))
 
 
-def _verifier(roots: list[x509.Certificate], now: int) -> verification.ClientVerifier:
-    # Start from everything permitted, because an EK certificate breaks the rules for web certificates by design
-    # (empty subject, critical alternative name). What must still hold of an authority is added here, of the leaf above.
-    # Makers mark their certificate policies critical; they restrict nothing for who asks for no policy (RFC 5280, 6.1).
-    anything = verification.ExtensionPolicy.permit_all().may_be_present(x509.CertificatePolicies, _AGNOSTIC, None)
-    # The library looks into the basic constraints of an authority by itself, as long as they must be there.
-    authority = anything.require_present(x509.BasicConstraints, _AGNOSTIC, None).require_present(
-        x509.KeyUsage, _AGNOSTIC, _authority_may_sign
-    )
-    return (
-        verification.PolicyBuilder()
-        .store(verification.Store(roots))
-        .time(datetime.fromtimestamp(now, UTC).replace(tzinfo=None))
-        .max_chain_depth(_MAX_DEPTH)
-        .extension_policies(ca_policy=authority, ee_policy=anything)
-        .build_client_verifier()
-    )
-
-
-def _authority_may_sign(_policy: verification.Policy, _certificate: x509.Certificate, usage: x509.KeyUsage) -> None:
-    if not usage.key_cert_sign:
-        raise ValueError("the issuer may not sign certificates")
-
-
-def _load_anchors(anchors: Sequence[TrustAnchor]) -> dict[x509.Certificate, TrustAnchor]:
-    known: dict[x509.Certificate, TrustAnchor] = {}
+def _load_anchors(anchors: Sequence[TrustAnchor]) -> list[tuple[Certificate, TrustAnchor]]:
+    known: dict[bytes, TrustAnchor] = {}
+    loaded = []
     for anchor in anchors:
         try:
-            certificate = load_certificate(anchor.certificate_der)
+            loaded.append((_anchor_certificate(anchor.certificate_der), anchor))
         except MalformedError as error:
             raise UsageError("anchor-unreadable", f"trust anchor {anchor.label!r}: {error.message}") from None
-        if known.setdefault(certificate, anchor).ek_class is not anchor.ek_class:
+        if known.setdefault(anchor.certificate_der, anchor).ek_class is not anchor.ek_class:
             raise UsageError("anchor-class", f"trust anchor {anchor.label!r} is given two classes")
-    return known
+    return loaded
+
+
+@lru_cache(maxsize=2048)
+def _anchor_certificate(der: bytes) -> Certificate:
+    return Certificate.parse(der)
+
+
+def _load_crls(crls: Sequence[bytes]) -> list[RevocationList]:
+    try:
+        return [RevocationList.parse(der) for der in crls]
+    except MalformedError as error:
+        raise UsageError("crl-unreadable", f"a CRL cannot be used: {error.message}") from None
 
 
 # --- A2: the public area --------------------------------------------------------------------------------------------
 
 
-def rebuild_public(certificate: x509.Certificate, kind: EkKind) -> Public:
+def rebuild_public(certificate: Certificate, kind: EkKind) -> Public:
     """The EK's public area: the template of ``kind`` with the certified key, which must be what the template makes.
 
     Raises Rejected (ek-key).
     """
-    parameters, key = ek_template(kind).parameters, certificate.public_key()
+    parameters, key = ek_template(kind).parameters, certificate.key
     if isinstance(parameters, RsaParameters) and isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
         if key.key_size == parameters.key_bits and numbers.e == _EXPONENT:
@@ -263,11 +230,5 @@ def rebuild_public(certificate: x509.Certificate, kind: EkKind) -> Public:
     ):
         return ek_template(kind, point(key))
     raise Rejected(
-        Finding("A2", "ek-key", "the certified key is not one that this template makes", kind.name, _describe(key))
+        Finding("A2", "ek-key", "the certified key is not one that this template makes", kind.name, describe_key(key))
     )
-
-
-def _describe(key: object) -> str:
-    if isinstance(key, rsa.RSAPublicKey):
-        return f"RSA {key.key_size}, exponent {key.public_numbers().e}"
-    return key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "another algorithm"

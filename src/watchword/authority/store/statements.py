@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, bindparam, insert, select
+from sqlalchemy import Select, Table, bindparam, insert, select, tuple_
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -25,11 +25,15 @@ __all__ = [
 ]
 
 
-def _replacing(table: Table, key: str) -> Insert:
-    """An INSERT that replaces the other columns of the row with the same ``key``."""
+def _advancing(table: Table, key: str, *order: str) -> Insert:
+    """An INSERT that replaces the row with the same ``key``, unless that row is further on by ``order``.
+
+    Two requests of one host may be decided in another order than its TPM answered them: the newer one stays.
+    """
     statement = upsert(table)
     others = {column.name: statement.excluded[column.name] for column in table.c if column.name != key}
-    return statement.on_conflict_do_update(index_elements=[key], set_=others)
+    newer = tuple_(*(statement.excluded[name] for name in order)) >= tuple_(*(table.c[name] for name in order))
+    return statement.on_conflict_do_update(index_elements=[key], set_=others, where=newer)
 
 
 def _hosts_with_seen() -> Select[Any]:
@@ -54,8 +58,8 @@ def _hosts_with_seen() -> Select[Any]:
 GENERATION: Final = select(schema.state.c.generation)
 HOSTS: Final = _hosts_with_seen()
 HOST: Final = HOSTS.where(schema.hosts.c.host_id == bindparam("host_id"))
-UPDATE_SEEN: Final = _replacing(schema.last_seen, "host_id")
-UPDATE_RUNTIME: Final = _replacing(schema.runtime_seen, "host_id")
+UPDATE_SEEN: Final = _advancing(schema.last_seen, "host_id", "reset_count", "restart_count", "clock")
+UPDATE_RUNTIME: Final = _advancing(schema.runtime_seen, "host_id", "reset_count", "entries")
 NONCES_PRUNED: Final = select(schema.state.c.nonces_pruned)
 SPEND_NONCE: Final = upsert(schema.used_nonces).on_conflict_do_nothing()
 RELEASES: Final = select(schema.releases.c.count).where(schema.releases.c.token_id == bindparam("token_id"))

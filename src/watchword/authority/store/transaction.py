@@ -123,7 +123,7 @@ class Transaction:
             raise UsageError("host-unknown", f"no host {host_id.hex()} that could be revoked")
 
     def update_seen(self, host_id: bytes, last: LastSeen, time: int) -> None:
-        """Remember the clock of the newest accepted quote (B9); ``time`` in Unix seconds."""
+        """Remember the clock of the newest accepted quote (B9), never an older one's; ``time`` in Unix seconds."""
         values = {
             "host_id": host_id,
             "reset_count": last.reset_count,
@@ -135,7 +135,7 @@ class Transaction:
         self._connection.execute(statements.UPDATE_SEEN, values)
 
     def update_runtime(self, host_id: bytes, runtime: RuntimeSeen) -> None:
-        """Remember how far the runtime log was read in this boot (D6)."""
+        """Remember how far the runtime log was read in this boot (D6); it never goes back within a boot."""
         values = {
             "host_id": host_id,
             "reset_count": runtime.reset_count,

@@ -1,0 +1,196 @@
+"""What an operator does about a finding, by its code.
+
+One entry per stable code. The sentence says what usually stands behind the finding and what to do next; it never
+advises to accept something unseen. A test fails when a code is raised that has no entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["ADVICE", "advice_for"]
+
+_ATTACK = (
+    "Nothing a healthy host does leads here: keep the evidence and treat the host as hostile until it is explained."
+)
+_FIRMWARE = (
+    "A firmware or boot loader that logs it like this must be fixed or replaced; keep the event log for its maker."
+)
+_NEW_EK = "If you know this TPM, pin its endorsement key or import its maker's root; otherwise do not enrol the host."
+_RETRY = (
+    "Let the host ask for a new challenge and send new evidence; if it persists, compare the clocks and the network."
+)
+_AGAIN = "Enrol the host again: watchword agent enrol."
+_RELAUNCH = "The tenant makes a new token and launches again."
+_TENANT = "Do not use the machine. Keep the receipts and show them to the authority's operator."
+
+_IDENTITY = {
+    "ek-certificate-malformed": "The EK certificate cannot be read; 'watchword inspect ek-cert' shows how far. "
+    + _NEW_EK,
+    "ek-certificate-ca": "The TPM presents the certificate of an authority instead of its own. " + _ATTACK,
+    "ek-certificate-header": "Nothing to do: the certificate was stored with the header that TPM 1.2 used.",
+    "ek-certificate-padding": "Nothing to do: the NV index is larger than the certificate in it.",
+    "ek-chain": "The TPM's maker is not among the trust anchors, a certificate in between is missing, or it expired. "
+    + _NEW_EK,
+    "ek-key": "Certificate and template do not fit: let the agent use the EK of the certificate's kind.",
+    "ek-key-usage-absent": "Nothing to do: the certificate leaves out its key usage.",
+    "ek-not-pinned": "The host has no EK certificate and nobody wrote its key down. " + _NEW_EK,
+    "ek-template": "The key is not an endorsement key by the default template, so it may be anything. " + _ATTACK,
+    "ek-usage": "The certificate was issued for something else than an endorsement key. " + _NEW_EK,
+    "ek-usage-absent": "Nothing to do: the certificate leaves out what it is for.",
+    "ak-attributes": "A key without these attributes signs anything its owner likes. Enrol with watchword's own agent; "
+    "if it was, treat the host as hostile.",
+    "ak-algorithm": "Enrol again with an agent that makes a P-256 attestation key.",
+    "ak-proof": "Attestation key and endorsement key are not in one TPM, or the TPM was cleared in between. " + _AGAIN,
+    "ak-record": "The authority's record of this host is damaged: restore its database from a backup, then "
+    "enrol again.",
+    "host-unknown": _AGAIN,
+    "host-revoked": "Somebody revoked this host: find out why in the authority's log. Enrolling again does not "
+    "undo it.",
+    "host-merged": "Two hosts showed one attestation key. Take both out of service and find out which is genuine.",
+    "enrol-expired": "The enrolment took too long: start it again, and look at what delays the TPM or the network.",
+    "enrol-cookie": "The enrolment was begun at another authority, or its state was altered: start it again.",
+    "identity-class": "The host's TPM is of another class than the profile accepts: use other hosts, or "
+    "another profile.",
+}
+
+_QUOTE = {
+    "quote-magic": "The structure was signed but not made by the TPM. " + _ATTACK,
+    "quote-type": "The TPM attested something else than PCRs: check that the agent is of this version.",
+    "quote-malformed": "The quote has missing or surplus bytes: check that the agent and whatever carries its messages "
+    "are of this version.",
+    "quote-signature": "The quote is another host's, or was altered on the way; after a change of TPM or mainboard "
+    "enrol again: watchword agent enrol.",
+    "quote-binding": "The quote answers another challenge: a replay, or a request that was altered on the way. "
+    + _RETRY,
+    "quote-selection": "The host quoted other PCRs than the profile names. Of exported evidence: collect it again with "
+    "--pcrs as the profile has them.",
+    "quote-debug-pcr": "Take PCRs 16 and 23 out of the profile: any program can reset them.",
+    "quote-bank": "Switch on a SHA-256 bank in the host's firmware setup.",
+    "quote-pcr-digest": "The values sent are not the ones signed: a PCR moved while it was read, or they were altered. "
+    + _RETRY,
+    "quote-reset-count": "The TPM was cleared, or its state was put back. If you did that: watchword agent enrol. "
+    "If nobody did, treat the host as hostile.",
+    "quote-restart-count": "The TPM's state was put back. Enrol again only when you know why.",
+    "quote-clock": "The TPM's clock went back, as when a saved state of a virtual TPM is restored. Enrol again only "
+    "when you know why.",
+    "quote-firmware": "Update the TPM's firmware, or add its version to the profile's tpm_firmware once you trust it.",
+    "purpose-unknown": "The request asks for something that this authority does not give out: update the agent or the "
+    "authority.",
+    "nonce-unknown": "The challenge came from another authority, or for another host or token. " + _RETRY,
+    "nonce-expired": "More time than a challenge lives passed between it and the evidence. " + _RETRY,
+    "nonce-used": "The same evidence arrived twice. Once is a retry that a relay repeated; often is somebody "
+    "replaying.",
+}
+
+_BOOT = {
+    "evidence-malformed": "The logs cannot be read. Look with 'watchword inspect eventlog' and 'watchword inspect "
+    "ima'; a log that is cut short points to a full disk or a relay that alters messages.",
+    "boot-log-bank": "The firmware does not log the bank that the profile quotes: name another bank in the profile, or "
+    "switch this one on in the firmware setup.",
+    "boot-log-replay": "The log is not the one of this boot, or an event was left out or altered. Collect again; if a "
+    "reboot does not help, something measures without logging, or the log was edited.",
+    "boot-log-data": "The log shows other data for this event than was measured. " + _ATTACK,
+    "boot-log-pcr-type": "An event of this type has no place in that PCR. " + _FIRMWARE,
+    "boot-log-separator": "The firmware did not hand over exactly once, or reports an error. " + _FIRMWARE,
+    "boot-log-after-separator": "Something posed as the firmware after the firmware had handed over. " + _ATTACK,
+    "boot-log-variable": "A Secure Boot variable was measured with two contents, so neither is believed. " + _FIRMWARE,
+    "boot-log-padding": "Nothing to do: the operating system hands out the log with empty space behind it.",
+    "boot-log-registers": "Nothing to do: the log is that of a confidential virtual machine.",
+    "boot-log-vendor-info": "Nothing to do: the firmware states the size of its vendor information wrongly.",
+    "secure-boot": "Switch Secure Boot on in the firmware setup and reboot, or use a level that does not ask for it.",
+}
+
+_RUNTIME = {
+    "runtime-log-ahead": "Many files were opened between quote and log. Try again when the host is less busy, or raise "
+    "the profile's max_log_ahead.",
+    "runtime-log-aggregate": "The runtime log belongs to another boot than the quote: reboot, or look for a kernel "
+    "that was started by kexec.",
+    "runtime-log-aggregate-unchecked": "Nothing to do, but the log's first entry could not be compared with the boot: "
+    "set ima_hash=sha256 on the kernel's command line.",
+    "runtime-log-buffer": "An entry's data is not what was measured. " + _ATTACK,
+    "runtime-log-digest": "An entry was altered after it was measured. " + _ATTACK,
+    "runtime-log-padded": "Nothing to do, but the kernel extends padded SHA-1 digests: use kernel 5.8 or later.",
+    "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: set CONFIG_IMA_MEASURE_PCR_IDX back to 10.",
+    "runtime-log-replay": "No part of the log leads to the quoted PCR 10: entries are missing, altered or reordered, "
+    "or something else extends PCR 10. Collect again; reboot if it persists.",
+    "runtime-log-template": "The kernel writes entries that cannot be read: use ima_template=ima-ng or ima-sig.",
+    "runtime-log-truncated": "The host now shows a shorter or other log than before in the same boot. " + _ATTACK,
+    "runtime-file": "Find out which package the file is from. If it belongs there, add it to the next release of the "
+    "stack and have that endorsed; if not, somebody changed the host.",
+    "runtime-violation": "Files were written while they were measured, often logs in an IMA policy that is too broad: "
+    "narrow the policy, reboot, or set reject_violations to false knowing that anything may have run.",
+}
+
+_STACK = {
+    "stack-none": "If the boot is a release that you know, describe and endorse it: watchword stack capture, "
+    "then watchword stack endorse. If it should be the stack named here, the component named is the "
+    "one that differs: reinstall it.",
+    "coverage": "Use a stack that covers these PCRs, or take them out of the level's covers.",
+    "stack-expired": "Update the host to a release that is in force, or let the endorsers publish one with a "
+    "later date.",
+    "stack-revoked": "Update the host: this release was withdrawn for a reason that the authority's log names.",
+    "stack-rolled-back": "Update the host: the profile demands a newer release than it runs.",
+    "stack-endorsers": "Have the missing endorsers sign the stack and register it again, or pick a level with fewer.",
+    "evidence-age": _RETRY,
+    "profile-level": "The other findings say why; a lower level of the profile may be enough for the tenant.",
+}
+
+_LAUNCH = {
+    "profile-unknown": "Give the profile to the authority: watchword authority profile add FILE.",
+    "token-unopenable": "The token is damaged, or sealed to another authority or to a key that was "
+    "retired. " + _RELAUNCH,
+    "token-profile": "The token asks for more than was approved: this is a fault of the authority, report it.",
+    "token-expired": _RELAUNCH,
+    "token-used-up": "Somebody launched with this token before: the tenant looks at the receipts, then makes a "
+    "new token.",
+    "decision-chain": "The authority's log was altered or its disk failed: stop the service and compare with receipts.",
+    "launch-detour": "The tenant's token does not allow rescue, rebuild or another detour: launch normally.",
+    "disk-changed": "Somebody else writes to the disk: detach it elsewhere, then launch again.",
+    "inputs-differ": "Disk image or user-data are not those of the token: launch with the originals, or make a "
+    "new token.",
+}
+
+_DOCUMENTS = {
+    "document-signature": "The document was altered, or was not signed by whom it says. Fetch it again from "
+    "its origin.",
+    "document-signers": "Too few of the trusted keys signed: update the keys with watchword trust update, or get the "
+    "missing signatures.",
+    "receipt-authority": "Check with the keys of the authority that the receipt names, if you trust it.",
+    "receipt-log": "The authority's log was forked, or the receipt forged: compare with other receipts and do "
+    "not trust it.",
+    "receipt-mismatch": "The authority's answer is about something else than was asked. " + _TENANT,
+    "receipt-missing": "The secret was released without a record, or another authority released it. " + _TENANT,
+    "releases-count": "The secret was given out more often than you launched. " + _TENANT,
+    "launch-refused": "The authority's findings follow: they say what to change on the host.",
+    "level-too-low": "The secret went to a host below the level demanded. " + _TENANT,
+    "released-late": "The secret was released after the token's end. " + _TENANT,
+    "keylist-fingerprint": "The keys are not those that you pinned: compare the fingerprint with the auditor "
+    "in person.",
+    "keylist-version": "The key lists do not follow each other: fetch them again; if it persists, ask the auditor.",
+    "keylist-changed": "Two connections saw different keys: somebody may stand in between. Use another network.",
+    "keylist-rollback": "The authority shows older keys than before: somebody may replay them. Ask the auditor.",
+    "keylist-fork": "The authority shows other keys than it did. Do not go on before the auditor explained it.",
+    "tls-ca": "The authority's key list has no TLS certificate authority: its operator has to issue a new list.",
+    "tls-untrusted": "The server is not the pinned authority: check the address, and who is in between.",
+    "ssh-host-key": "The machine does not hold the key that only an approved host learned. " + _TENANT,
+    "jwt-algorithm": "The result is signed in a way that is not accepted: ask its issuer for an Ed25519 signature.",
+    "jwt-critical": "The result demands something that this version does not know: update watchword, or refuse it.",
+    "jwt-header": "The result says where its own key is found; such a key proves nothing. Ask its issuer for another.",
+    "jwt-key": "The result is signed by a key that you do not trust: check which authority it is from.",
+    "jwt-signature": "The result was altered. Fetch it again from its origin.",
+    "ear-expired": "Ask for a new result: this one is past its end.",
+    "ear-future": "Compare your clock with the issuer's.",
+}
+
+ADVICE: Mapping[str, str] = MappingProxyType(
+    {**_IDENTITY, **_QUOTE, **_BOOT, **_RUNTIME, **_STACK, **_LAUNCH, **_DOCUMENTS}
+)
+
+
+def advice_for(code: str) -> str:
+    """What to do about a finding with ``code``; a general sentence for a code that this version does not know."""
+    return ADVICE.get(
+        code, "This version has no advice for this code: see the documentation of the one that raised it."
+    )
