@@ -52,6 +52,8 @@ def _play(console: Console, stage: Stage, number: int) -> Outcome:
     mark = "[green]✔[/green]" if outcome.right else "[red]✘[/red]"
     console.print(f"\n{mark} [bold]{number}. {outcome.title}[/bold]  [dim]{outcome.seconds:.1f} s[/dim]")
     console.print(f"    tried:      the provider {outcome.tried}", soft_wrap=True)
+    for line in outcome.shown:
+        console.print(f"      {line}", soft_wrap=True, markup=False, style="cyan" if line.startswith("$") else None)
     console.print(f"    stopped by: {outcome.stopped_by}", soft_wrap=True, markup=False)
     console.print(f"    the tenant: {outcome.tenant_saw}", soft_wrap=True, markup=False)
     if not outcome.right:

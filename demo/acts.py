@@ -30,6 +30,7 @@ class Outcome:
     tenant_saw: str = ""
     right: bool = False
     seconds: float = 0.0
+    shown: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +42,12 @@ def honest_launch(stage: Stage) -> Outcome:
     outcome = Outcome("An honest provider", "launches the machine on a host that was verified")
     launched = _launch(stage, "honest")
     verdict = stage.run("verify", "honest")
+    outcome.shown = [
+        f"$ watchword launch {stage.provider.url} --authority demo --profile profile.json --disk guest.img --name honest",
+        *_lines(launched.document, "name", "address", "port", "ssh_fingerprint"),
+        "$ watchword verify honest",
+        *stage.say("verify", "honest").splitlines(),
+    ]
     outcome.details = {"launch": launched.document, "verify": verdict.document}
     outcome.right = launched.status == 0 and verdict.status == 0 and verdict.document.get("verdict") == "trusted"
     outcome.stopped_by = "nothing: this is how it should be"
@@ -63,7 +70,7 @@ def unknown_tpm(stage: Stage) -> Outcome:
     outcome.details["enrolment"] = host.refusal
     _refused(stage, outcome, "unknown-tpm", "B4")
     outcome.right = outcome.right and not host.enrolled and "A1" in host.refusal
-    outcome.stopped_by = "A1 ek-untrusted at enrolment; " + outcome.stopped_by
+    outcome.stopped_by = "A1 ek-chain at enrolment; " + outcome.stopped_by
     return outcome
 
 
@@ -108,9 +115,7 @@ def swapped_image(stage: Stage) -> Outcome:
 
 def rebooted_host(stage: Stage) -> Outcome:
     """The host is verified, and reboots into something else before it opens the secret."""
-    outcome = Outcome(
-        "A reboot at the right moment", "reboots the host between its quote and the secret"
-    )
+    outcome = Outcome("A reboot at the right moment", "reboots the host between its quote and the secret")
     token = stage.must("token", "create", "--authority", "demo", "--profile", stage.profile, "--level", "full",
                        "--disk", stage.image, "--name", "rebooted")  # fmt: skip
     machine = stage.hosts[GOOD].machine
@@ -140,7 +145,7 @@ def relayed_connection(stage: Stage) -> Outcome:
     outcome.details = {"verify": seen.document}
     outcome.right = seen.status == 3 and seen.error.get("code") == "ssh-host-key" and middle.connections > 0
     outcome.stopped_by = f"the SSH handshake: {seen.error.get('code')}"
-    outcome.tenant_saw = _short(str(seen.error.get("message", "")))
+    outcome.tenant_saw = _reason(seen)
     return outcome
 
 
@@ -179,7 +184,7 @@ def _not_mine(stage: Stage, outcome: Outcome, name: str) -> Outcome:
     outcome.details = {"verify": seen.document}
     outcome.right = seen.status == 3 and seen.error.get("code") == "ssh-host-key"
     outcome.stopped_by = f"the SSH handshake: {seen.error.get('code')}"
-    outcome.tenant_saw = _short(str(seen.error.get("message", "")))
+    outcome.tenant_saw = _reason(seen)
     return outcome
 
 
@@ -218,6 +223,16 @@ def _wait(machine: Machine, seconds: float = 180) -> Machine:
     while machine.status == "BUILD" and time.monotonic() < deadline:
         time.sleep(0.05)
     return machine
+
+
+def _lines(document: Mapping[str, Any], *names: str) -> list[str]:
+    return [f"  {name:16} {document.get(name, '')}" for name in names]
+
+
+def _reason(answer: Answer) -> str:
+    """The reason of a refusal as a person reads it."""
+    findings = answer.error.get("findings") or [{}]
+    return _short(str(findings[0].get("message") or answer.error.get("message") or answer.said))
 
 
 def _short(text: str, limit: int = 110) -> str:

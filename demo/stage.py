@@ -107,6 +107,12 @@ class Stage:
             document = {}
         return Answer(done.returncode, document, done.stderr.decode(errors="replace").strip())
 
+    def say(self, *arguments: str | Path) -> str:
+        """What a command prints for people."""
+        command = [sys.executable, "-m", "watchword", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=self._environment, check=False)
+        return done.stdout.strip()
+
     def must(self, *arguments: str | Path) -> dict[str, Any]:
         """Run a command that has to succeed."""
         answer = self.run(*arguments)

@@ -120,10 +120,9 @@ class Provider:
         if code == 0:
             machine.pids.append(int(answer["pid"]))
             machine.address, machine.port = str(answer["ssh"]["address"]), int(answer["ssh"]["port"])
-            machine.status = "ACTIVE"
             return True
         error = answer.get("error", {})
-        machine.status, machine.fault = "ERROR", f"{error.get('code', 'failed')}: {error.get('message', '')}"
+        machine.fault = f"{error.get('code', 'failed')}: {error.get('message', '')}"
         return False
 
     def image(self, machine: Machine) -> Path:
@@ -143,14 +142,16 @@ class Provider:
             running = start(QemuMachine(_VM_NAME, folder, disk.fileno(), free_port("127.0.0.1")))
         machine.pids.append(running.pid)
         machine.address, machine.port = running.machine.ssh_address, running.ssh_port
-        machine.status, machine.fault = "ACTIVE", ""
+        machine.fault = ""
         running.detach()
 
     def _build(self, machine: Machine) -> None:
         try:
             self.behaviour(self, machine)
         except Exception as error:  # noqa: BLE001 - a cloud reports its own faults, whatever they are
-            machine.status, machine.fault = "ERROR", f"provider: {error}"
+            machine.fault = f"provider: {error}"
+        # Only now: whoever polls must not see a state that is about to change.
+        machine.status = "ACTIVE" if machine.pids else "ERROR"
 
 
 def honest(host: str) -> Behaviour:
