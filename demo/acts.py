@@ -6,6 +6,8 @@ clause or code comes back. No outcome is written down in advance anywhere else.
 
 from __future__ import annotations
 
+import re
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +45,7 @@ def honest_launch(stage: Stage) -> Outcome:
     launched = _launch(stage, "honest")
     verdict = stage.run("verify", "honest")
     outcome.shown = [
-        f"$ watchword launch {stage.provider.url} --authority demo --profile profile.json --disk guest.img --name honest",
+        f"$ watchword launch {stage.provider.url} --authority demo --profile gold.json --disk guest.img --name honest",
         *_lines(launched.document, "name", "address", "port", "ssh_fingerprint"),
         "$ watchword verify honest",
         *stage.say("verify", "honest").splitlines(),
@@ -69,8 +71,8 @@ def unknown_tpm(stage: Stage) -> Outcome:
     stage.provider.behaviour = _as_another_host(stage, UNKNOWN, GOOD)
     outcome.details["enrolment"] = host.refusal
     _refused(stage, outcome, "unknown-tpm", "B4")
-    outcome.right = outcome.right and not host.enrolled and "A1" in host.refusal
-    outcome.stopped_by = "A1 ek-chain at enrolment; " + outcome.stopped_by
+    outcome.right = outcome.right and not host.enrolled and host.refusal.startswith("A1 ")
+    outcome.stopped_by = f"{host.refusal} at enrolment; {outcome.stopped_by}"
     return outcome
 
 
@@ -91,7 +93,7 @@ def replayed_token(stage: Stage) -> Outcome:
     seen = stage.run("verify", "honest")
     outcome.details = {"fault": second.fault, "verify": seen.document}
     outcome.right = second.status == "ERROR" and second.fault.startswith("token-used-up") and seen.status == 0
-    outcome.stopped_by = second.fault.split(":")[0].join(("F4 ", ""))
+    outcome.stopped_by = _clause(second.fault)
     outcome.tenant_saw = "its own machine still verifies; the log has the refused second launch"
     return outcome
 
@@ -108,7 +110,7 @@ def swapped_image(stage: Stage) -> Outcome:
     fault = str(launched.error.get("message", ""))
     outcome.details = {"launch": launched.document}
     outcome.right = launched.status != 0 and "inputs-differ" in fault
-    outcome.stopped_by = "L2 inputs-differ, by the host's agent"
+    outcome.stopped_by = f"{_clause(fault)}, by the host's agent"
     outcome.tenant_saw = "no machine: " + _short(fault)
     return outcome
 
@@ -180,6 +182,7 @@ def _refused(stage: Stage, outcome: Outcome, name: str, clause: str) -> Outcome:
 
 def _not_mine(stage: Stage, outcome: Outcome, name: str) -> Outcome:
     """Verify a machine that runs and expect the handshake to unmask it."""
+    _await_ssh(next(machine for machine in stage.provider.machines.values() if machine.name == name))
     seen = stage.run("verify", name)
     outcome.details = {"verify": seen.document}
     outcome.right = seen.status == 3 and seen.error.get("code") == "ssh-host-key"
@@ -227,6 +230,26 @@ def _wait(machine: Machine, seconds: float = 180) -> Machine:
 
 def _lines(document: Mapping[str, Any], *names: str) -> list[str]:
     return [f"  {name:16} {document.get(name, '')}" for name in names]
+
+
+def _await_ssh(machine: Machine, seconds: float = 180) -> None:
+    """Wait until the machine has booted: refused launches get little patience from ``watchword verify``."""
+    deadline = time.monotonic() + seconds
+    while machine.pids and time.monotonic() < deadline:
+        try:
+            with socket.create_connection((machine.address, machine.port), 2) as connection:
+                connection.settimeout(2)
+                if connection.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            pass
+        time.sleep(0.2)
+
+
+def _clause(fault: str) -> str:
+    """Clause and code in a fault such as ``inputs-differ: [L2] inputs-differ: …``."""
+    found = re.search(r"\[([A-Z]\d+)\] ([a-z0-9-]+)", fault)
+    return f"{found[1]} {found[2]}" if found else _short(fault)
 
 
 def _reason(answer: Answer) -> str:

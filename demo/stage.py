@@ -178,7 +178,7 @@ class Stage:
         self.data = self.folder / "authority"
         process = subprocess.Popen(
             [sys.executable, "-m", "watchword", "authority", "serve", "--data", str(self.data),
-             "--listen", "127.0.0.1:0", "--ready-file", str(ready)],
+             "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--name", "authority.demo"],
             stdout=log, stderr=log, env=self._environment,
         )  # fmt: skip
         self._stack.callback(_end, process)
@@ -201,7 +201,7 @@ class Stage:
         return verify_chain(envelopes, self.fingerprint)
 
     def _audit(self, makers: EkAuthority) -> None:
-        root, stack, profile = (self.folder / name for name in ("maker-root.der", "stack.json", "profile.json"))
+        root, stack, profile = (self.folder / name for name in ("maker-root.der", "stack.json", "gold.json"))
         root.write_bytes(makers.root)
         stack.write_bytes(stack_from_recording(BOOTS / "good", name="compute-host", version="2026.11"))
         profile.write_bytes(profile_document(stacks=["compute-host"]))
@@ -224,7 +224,8 @@ class Stage:
             f'[host]\nstate = "{folder}"\n'
         )
         answer = self.run("agent", "enrol", "--config", config)
-        refusal = "" if answer.status == 0 else str(answer.error.get("message", answer.said))
+        findings = answer.error.get("findings") or [{}]
+        refusal = "" if answer.status == 0 else f"{findings[0].get('clause')} {findings[0].get('code')}"
         self.hosts[name] = DemoHost(name, machine, config, answer.status == 0, refusal)
 
 
