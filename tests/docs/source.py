@@ -18,7 +18,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src" / "watchword"
 CLAUSE = re.compile(r"[A-Z][0-9]{1,2}\Z")
 
-# module:function -> codes that it adds itself when the other side gave none that can be used.
+# module:function (or module:*) -> codes that it adds itself when the other side gave none that can be used.
 PASSED_ON = {
     "agent.transport:_refused": {"refused"},
     "agent.transport:_problem": {"exchange-refused"},
@@ -26,6 +26,7 @@ PASSED_ON = {
     "tenant.verdict:_reasons": set(),
     "verify.der:Der.fail": set(),  # the code of whoever reads
     "agent.tpm.errors:tpm_error": {"tpm-refused"},
+    "cli.explain_input:*": set(),
 }
 _ERRORS = {"WatchwordError", "UsageError", "Unavailable", "MalformedError", "TpmError", "_Meaning"}
 _KINDS = {"_Meaning": "TpmError"}
@@ -80,6 +81,27 @@ def _calls(node: ast.AST, module: str, scope: tuple) -> Iterator[_Call]:
         yield from _calls(child, module, scope)
 
 
+@cache
+def constants(module: str) -> dict[str, str]:
+    """The texts that a module gives names to, at its top level."""
+    tree = ast.parse((SOURCE / f"{module.replace('.', '/')}.py").read_text())
+    named: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                targets, values = _parts(target), _parts(node.value)
+                named |= {
+                    each.id: _text(value)
+                    for each, value in zip(targets, values, strict=False)
+                    if isinstance(each, ast.Name) and _text(value)
+                }
+    return named
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
+
+
 def findings() -> set[Raised]:
     """Every clause and code of a finding, with the functions that raise it."""
     return _collect("Finding")
@@ -98,9 +120,10 @@ def _collect(name: str) -> set[Raised]:
     for call in calls():
         if call.name != name:
             continue
-        if call.function in PASSED_ON:
+        passed_on = PASSED_ON.get(call.function, PASSED_ON.get(f"{call.module}:*"))
+        if passed_on is not None:
             if name != "Finding":
-                found |= {Raised(_KINDS.get(name, name), code, call.function) for code in PASSED_ON[call.function]}
+                found |= {Raised(_KINDS.get(name, name), code, call.function) for code in passed_on}
             continue
         found |= _resolve(call, name)
     return found
@@ -113,6 +136,8 @@ def _resolve(call: _Call, name: str) -> set[Raised]:
         kind, code = name, call.argument(99, "code") or ast.Constant("malformed")
     else:
         kind, code = _KINDS.get(name, name), call.argument(0, "code")
+    if isinstance(code, ast.Name) and code.id in constants(call.module):
+        code = ast.Constant(constants(call.module)[code.id])
     if kind and _text(code):
         return {Raised(kind, _text(code), call.function)}
     assert isinstance(code, ast.Name), f"{call.function}: cannot tell which code {name} has"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,29 +9,12 @@ from pathlib import Path
 import click
 import pytest
 from tests.conftest import ROOT
+from tests.docs.commandline import parse
 
-from watchword.cli.main import cli
 from watchword.cli.manpage import commands, example, help_text, page, write
 
 PAGES = ROOT / "docs" / "man"
 ALL = dict(commands())
-
-
-def parse(line: str) -> tuple[str, ...]:
-    """The command that ``line`` would run, its arguments parsed and nothing done; raises a click exception."""
-    words = shlex.split(line.partition(" > ")[0])
-    assert words.pop(0) == "watchword"
-    command: click.Command = cli
-    context = click.Context(cli, info_name="watchword")
-    path = ["watchword"]
-    while isinstance(command, click.Group):
-        name = words.pop(0)
-        found = command.get_command(context, name)
-        assert found is not None, f"there is no command {name}"
-        command = found
-        path.append(name)
-    command.make_context(path[-1], words, parent=context, resilient_parsing=False)
-    return tuple(path)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from watchword.crypto import dsse, jwt
 from watchword.errors import Finding, MalformedError, Rejected
@@ -147,10 +148,13 @@ def test_a_revoked_stack_is_contraindicated(host: Host, stack: Stack) -> None:
     ],
 )
 def test_a_refusal_of_evidence_is_contraindicated(clause: str, code: str, claim: Claim, value: int) -> None:
-    found = result([Finding(clause, code, "text", "secret?", "10.0.0.1")], profile_id=bytes(32))
+    found = result([Finding(clause, code, "text", "wanted", "serial 42")], profile_id=bytes(32))
     assert (found.status, found.vector) == (Tier.CONTRAINDICATED, {claim: value})
     assert found.policy_ids == ("urn:watchword:profile:" + "00" * 32,)
-    assert "10.0.0.1" not in str(found)
+    (listed,) = found.extensions[ear.EXTENSION]["findings"]
+    # Values about an identity would name the host.
+    values = ("", "") if clause.startswith("A") else ("wanted", "serial 42")
+    assert (listed["code"], listed["expected"], listed["actual"]) == (code, *values)
 
 
 def test_a_refusal_of_the_token_says_nothing_about_the_host() -> None:
@@ -166,7 +170,7 @@ def test_a_refusal_has_a_reason() -> None:
 
 def test_the_worst_finding_counts_and_notes_do_not() -> None:
     boot, file = Finding("C2", "boot-log-replay", ""), Finding("D5", "runtime-file", "")
-    note = Finding("C5", "x", "", fatal=False)
+    note = Finding("C6", "x", "", fatal=False)
     assert contradicted([file, boot, note]) == contradicted([boot, file]) == {Claim.EXECUTABLES: 99}
 
 
@@ -328,7 +332,35 @@ def test_the_size_is_bounded() -> None:
 def test_the_example_in_the_reference_is_one() -> None:
     found = re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
-    example = Ear.parse(found[1].encode())
-    assert set(example.submodules["host"].extensions[ear.EXTENSION]) == set(
-        json.loads(ear.from_appraisal([Finding("A1", "x", "")], ME, NOW))["submods"]["host"][ear.EXTENSION]
-    )
+    shown = Ear.parse(found[1].encode()).submodules["host"].extensions[ear.EXTENSION]
+    made = result([Finding("A1", "x", "")]).extensions[ear.EXTENSION]
+    assert set(shown) == set(made)
+    assert set(shown["findings"][0]) == set(made["findings"][0])
+
+
+def test_many_long_findings_are_cut() -> None:
+    listed = result([Finding("D5", "runtime-file", "m" * 999, "", "a" * 999)] * 60).extensions[ear.EXTENSION][
+        "findings"
+    ]
+    assert len(listed) == 50
+    assert {len(each["message"]) for each in listed} == {len(each["actual"]) for each in listed} == {400}
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 400), st.binary(max_size=3))
+def test_altered_claims_give_a_result_or_malformed(at: int, change: bytes) -> None:
+    good = claims(ear_raw_evidence="3q2-7w", eat_nonce="a" * 8)
+    try:
+        Ear.parse(good[:at] + change + good[at + len(change) :])
+    except MalformedError:
+        pass
+
+
+def test_nesting_is_bounded() -> None:
+    deep: Any = 1
+    for _ in range(40):
+        deep = [deep]
+    with pytest.raises(MalformedError, match="nested"):
+        Ear.parse(claims(x=deep))
+    with pytest.raises(MalformedError, match="nested"):
+        Ear.parse(claims(x=1)[:-1] + b', "y": ' + b"[" * 100_000)

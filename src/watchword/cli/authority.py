@@ -93,15 +93,18 @@ def serve(
         data, authority=name or socket.gethostname(), now=now, passphrase=passphrase(passphrase_file)
     )
     with directory.store as store:
-        ring = directory.keyring.with_names(_server_names(wanted.host, host_names), now)
+        names = _server_names(wanted.host, host_names)
+        ring = directory.keyring.with_names(names, now)
         listener, address = bind(wanted)
+        reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
         app = create_app(Services(Launches(store, keyring), store, keyring))
-        run(app, ring, listener, lambda: _announce(ring, address.url, ready_file, as_json))
+        run(app, ring, listener, lambda: _announce(ring, reached.url, ready_file, as_json))
     note("stopped")
 
 
 def _server_names(host: str, more: tuple[str, ...]) -> list[str]:
+    """The names in the certificate, the one that clients should use first."""
     named = [] if host in ("0.0.0.0", "::") else [host]  # noqa: S104 - compared, not bound
     return list(dict.fromkeys((*named, *more, socket.gethostname(), "localhost", "127.0.0.1", "::1")))
 

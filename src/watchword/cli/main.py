@@ -31,6 +31,8 @@ _COMMANDS = {
     "authority": ("authority", "Run and administer an authority."),
     "agent": ("agent", "Run on a compute host: enrol, attest, launch."),
     "relay": ("relay", "Carry messages between hosts and an authority."),
+    "explain": ("explain", "Say why something was refused, and what to do."),
+    "ear": ("ear", "Check and read attestation results."),
     "inspect": ("inspect", "Look into tokens, quotes, logs and certificates."),
 }
 

@@ -31,16 +31,16 @@ _STATUS = (
 
 
 def commands(
-    command: click.Command = cli, path: tuple[str, ...] = ("watchword",)
+    command: click.Command = cli, name: str = "watchword", parent: click.Context | None = None
 ) -> Iterator[tuple[str, click.Context]]:
     """Every command below ``command`` with its full name ("watchword trust add"), itself first."""
-    context = click.Context(command, info_name=" ".join(path))
-    yield " ".join(path), context
+    context = click.Context(command, parent, name, **command.context_settings)
+    yield context.command_path, context
     if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
+        for child_name in command.list_commands(context):
+            child = command.get_command(context, child_name)
             assert child is not None
-            yield from commands(child, (*path, name))
+            yield from commands(child, child_name, context)
 
 
 def help_text(command: click.Command) -> str:

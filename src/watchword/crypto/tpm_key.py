@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -49,8 +50,12 @@ def curve_of(curve: Curve) -> ec.EllipticCurve:
     return found
 
 
+@lru_cache(maxsize=1024)
 def public_key(public: Public) -> PublicKey:
-    """The key in ``public``; the point is checked to be on its curve. Raises MalformedError."""
+    """The key in ``public``; the point is checked to be on its curve. Raises MalformedError.
+
+    Loading one costs as much as using it, and a host comes back with the same two: the newest 1024 are kept.
+    """
     parameters, unique = public.parameters, public.unique
     if isinstance(parameters, EccParameters) and isinstance(unique, EccPoint):
         return _ecc(curve_of(parameters.curve), unique)

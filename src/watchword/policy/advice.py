@@ -28,6 +28,16 @@ _TENANT = "Do not use the machine. Keep the receipts and show them to the author
 _IDENTITY = {
     "ek-certificate-malformed": "The EK certificate cannot be read; 'watchword inspect ek-cert' shows how far. "
     + _NEW_EK,
+    "ek-crl": "The issuer's revocation list is missing its date or signature, or is out of date: give the authority a "
+    "new one.",
+    "ek-crl-absent": "Give the authority the revocation list of this issuer, if it publishes one.",
+    "ek-revoked": "The maker withdrew this certificate: take the TPM out of service.",
+    "ek-name-encoding": "Nothing to do: a maker's habit that changes no meaning.",
+    "ek-name-order": "Nothing to do: a maker's habit that changes no meaning.",
+    "ek-signature-parameters": "Nothing to do: a maker's habit that changes no meaning.",
+    "ek-key-type": "Nothing to do: a maker's habit that changes no meaning.",
+    "crl-malformed": "The revocation list cannot be read: fetch it again from its issuer.",
+    "roots-malformed": "The bundle of roots cannot be read: export it again where it comes from.",
     "ek-certificate-ca": "The TPM presents the certificate of an authority instead of its own. " + _ATTACK,
     "ek-certificate-header": "Nothing to do: the certificate was stored with the header that TPM 1.2 used.",
     "ek-certificate-padding": "Nothing to do: the NV index is larger than the certificate in it.",
@@ -97,7 +107,8 @@ _BOOT = {
     "boot-log-after-separator": "Something posed as the firmware after the firmware had handed over. " + _ATTACK,
     "boot-log-variable": "A Secure Boot variable was measured with two contents, so neither is believed. " + _FIRMWARE,
     "boot-log-padding": "Nothing to do: the operating system hands out the log with empty space behind it.",
-    "boot-log-registers": "Nothing to do: the log is that of a confidential virtual machine.",
+    "boot-log-registers": "The log says that its numbers are the registers of a confidential machine, which no TPM "
+    "quote stands behind. If the host is an ordinary one, somebody altered the log's header.",
     "boot-log-vendor-info": "Nothing to do: the firmware states the size of its vendor information wrongly.",
     "secure-boot": "Switch Secure Boot on in the firmware setup and reboot, or use a level that does not ask for it.",
 }
@@ -111,7 +122,10 @@ _RUNTIME = {
     "set ima_hash=sha256 on the kernel's command line.",
     "runtime-log-buffer": "An entry's data is not what was measured. " + _ATTACK,
     "runtime-log-digest": "An entry was altered after it was measured. " + _ATTACK,
-    "runtime-log-padded": "Nothing to do, but the kernel extends padded SHA-1 digests: use kernel 5.8 or later.",
+    "runtime-log-padded": "The kernel extends SHA-1 digests filled up with zeros, and SHA-1 can be collided: use "
+    "kernel 5.8 or later.",
+    "runtime-log-part": "The host sent only the new part of its log, and the authority does not have the rest, as "
+    "after a reboot: let it send the whole log.",
     "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: set CONFIG_IMA_MEASURE_PCR_IDX back to 10.",
     "runtime-log-replay": "No part of the log leads to the quoted PCR 10: entries are missing, altered or reordered, "
     "or something else extends PCR 10. Collect again; reboot if it persists.",
@@ -146,6 +160,11 @@ _LAUNCH = {
     "token-used-up": "Somebody launched with this token before: the tenant looks at the receipts, then makes a "
     "new token.",
     "decision-chain": "The authority's log was altered or its disk failed: stop the service and compare with receipts.",
+    "sealed-unopenable": "The request is sealed to a key that the authority retired: watchword trust update on the "
+    "tenant's side, new key lists on the host's.",
+    "reply-unopenable": "The reply belongs to another request or was altered on the way. " + _RETRY,
+    "reply-order": "Agent and authority are of versions that do not go together: update both.",
+    "payload-unopenable": "The release is another request's, or was altered on the way. " + _RETRY,
     "launch-detour": "The tenant's token does not allow rescue, rebuild or another detour: launch normally.",
     "disk-changed": "Somebody else writes to the disk: detach it elsewhere, then launch again.",
     "inputs-differ": "Disk image or user-data are not those of the token: launch with the originals, or make a "
@@ -153,6 +172,7 @@ _LAUNCH = {
 }
 
 _DOCUMENTS = {
+    "profile-mismatch": "The authority gave another profile than its id says: do not use it, and tell its operator.",
     "document-signature": "The document was altered, or was not signed by whom it says. Fetch it again from "
     "its origin.",
     "document-signers": "Too few of the trusted keys signed: update the keys with watchword trust update, or get the "
@@ -181,6 +201,7 @@ _DOCUMENTS = {
     "jwt-key": "The result is signed by a key that you do not trust: check which authority it is from.",
     "jwt-signature": "The result was altered. Fetch it again from its origin.",
     "ear-expired": "Ask for a new result: this one is past its end.",
+    "ear-status": "The result says that the host is not to be trusted; 'watchword explain' shows its findings.",
     "ear-future": "Compare your clock with the issuer's.",
 }
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 
 from watchword.errors import Finding, Rejected
-from watchword.policy.checks import CHECKS, Context, runtime_findings
+from watchword.policy.checks import CHECKS, Context, RuntimeResult, judge_runtime
 from watchword.policy.match import Mismatch, StackMatch, match, nearest
 from watchword.policy.profile import Level, Profile
 from watchword.policy.release import StackRelease
 from watchword.verify.host import VerifiedHost
+from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.tpm.pcr import Selections
 
 __all__ = ["Appraisal", "Approved", "LevelResult", "appraise"]
@@ -64,7 +65,8 @@ class Appraisal:
 
     ``release`` is the stack that the boot log matched, with the ``variants`` chosen; ``nearest`` the name of the stack
     that came closest when none did. ``levels`` has a result for each level, lowest first; ``notes`` are findings that
-    are only worth telling.
+    are only worth telling. ``runtime_state`` is what to keep of the host, so that it need not send its whole runtime
+    log again in this boot; None when it has to.
     """
 
     _proof: InitVar[object]
@@ -77,6 +79,7 @@ class Appraisal:
     nearest: str
     levels: tuple[LevelResult, ...]
     notes: tuple[Finding, ...]
+    runtime_state: RuntimeState | None
 
     def __post_init__(self, _proof: object) -> None:
         if _proof is not _PROOF:
@@ -129,11 +132,12 @@ def appraise(
     closest = nearest(misses)
     unmatched = () if matches or closest is None else closest.findings
     candidates: Sequence[tuple[StackMatch | None, StackRelease | None]] = matches or [(None, None)]
-    outcomes = [
-        (_levels(host, profile, release, unmatched, challenged_at, now), found, release)
-        for found, release in candidates
-    ]
-    results, found, release = max(outcomes, key=lambda o: (_rank(o[0]), o[2].stack.serial if o[2] else 0))
+    outcomes = []
+    for found, release in candidates:
+        runtime = _runtime(host, profile, release)
+        results = _levels(Context(host, profile, release, unmatched, runtime.findings, challenged_at, now))
+        outcomes.append((results, found, release, runtime.state))
+    results, found, release, state = max(outcomes, key=lambda o: (_rank(o[0]), o[2].stack.serial if o[2] else 0))
     rank = _rank(results)
     return Appraisal(
         _proof=_PROOF,
@@ -146,6 +150,7 @@ def appraise(
         nearest=closest.stack.label if closest and not found else "",
         levels=results,
         notes=_notes(host),
+        runtime_state=state,
     )
 
 
@@ -169,18 +174,15 @@ def _compare(
     return matches, misses
 
 
-def _levels(
-    host: VerifiedHost,
-    profile: Profile,
-    release: StackRelease | None,
-    unmatched: tuple[Finding, ...],
-    challenged_at: int,
-    now: int,
-) -> tuple[LevelResult, ...]:
-    wanted = release is not None and any(level.rules.runtime == "listed" for level in profile.levels)
-    runtime = runtime_findings(host.runtime, release.stack) if release and wanted else ()
-    context = Context(host, profile, release, unmatched, runtime, challenged_at, now)
-    return tuple(_level(context, level, rank) for rank, level in enumerate(profile.levels, 1))
+def _runtime(host: VerifiedHost, profile: Profile, release: StackRelease | None) -> RuntimeResult:
+    """D5 once for all levels, if one of them asks."""
+    if release is None or not any(level.rules.runtime == "listed" for level in profile.levels):
+        return RuntimeResult((), None)
+    return judge_runtime(host.runtime, release.stack)
+
+
+def _levels(context: Context) -> tuple[LevelResult, ...]:
+    return tuple(_level(context, level, rank) for rank, level in enumerate(context.profile.levels, 1))
 
 
 def _level(context: Context, level: Level, rank: int) -> LevelResult:

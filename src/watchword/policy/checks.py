@@ -16,8 +16,9 @@ from watchword.policy.release import StackRelease
 from watchword.policy.stack import CompiledStack, path_text
 from watchword.verify.host import VerifiedHost
 from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
+from watchword.verify.runtime_state import MAX_KEPT, RuntimeState
 
-__all__ = ["CHECKS", "Context", "runtime_findings"]
+__all__ = ["CHECKS", "Context", "RuntimeResult", "judge_runtime", "runtime_findings"]
 
 _MAX_FILE_FINDINGS = 100  # enough to see what is wrong; a hostile log must not fill the receipt
 
@@ -160,23 +161,62 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeResult:
+    """What one stack says about a runtime log; with ``state`` the next log of this boot need not be sent whole."""
+
+    findings: tuple[Finding, ...]
+    state: RuntimeState | None
+
+
 def runtime_findings(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> tuple[Finding, ...]:
+    """The findings of :func:`judge_runtime`."""
+    return judge_runtime(log, stack).findings
+
+
+def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> RuntimeResult:
     """D5: every measured file must be one that ``stack`` lists, with that digest at that path or at any path.
 
-    A log that was not quoted, a stack without a runtime part and an entry that was not understood are findings too.
+    A log that was not quoted, a stack without a runtime part and an entry that was not understood are findings too,
+    and so is a log that was not sent whole where another stack judged the rest.
     At most 100 files are described; the last finding counts the others.
     """
     if log is None:
-        return (Finding("D5", "runtime-file", "there is no verified runtime log"),)
+        return RuntimeResult((Finding("D5", "runtime-file", "there is no verified runtime log"),), None)
     if not stack.runtime:
-        return (Finding("D5", "runtime-file", f"stack {stack.label} lists no files"),)
+        return RuntimeResult((Finding("D5", "runtime-file", f"stack {stack.label} lists no files"),), None)
+    if log.part is not None and log.part.stack != stack.digest:
+        text = f"the beginning of the log was not judged by stack {stack.label}: all of it is needed"
+        return RuntimeResult((Finding("D5", "runtime-log-part", text, stack.digest.hex(), log.part.stack.hex()),), None)
+    kept, unlisted = _not_allowed(log, stack)
     findings = [finding for finding in log.findings if finding.fatal]
-    unlisted = [file for file in log.measured if not _allowed(file, stack)]
     findings += [_file_finding(stack, file) for file in unlisted[:_MAX_FILE_FINDINGS]]
     if len(unlisted) > _MAX_FILE_FINDINGS:
         text = f"and {len(unlisted) - _MAX_FILE_FINDINGS} more files"
         findings.append(Finding("D5", "runtime-file", text))
-    return tuple(findings)
+    return RuntimeResult(tuple(findings), _state(log, stack, kept))
+
+
+def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tuple[int, bytes]], list[RuntimeFile]]:
+    """Every entry that ``stack`` does not allow, and those of them that are files."""
+    kept: list[tuple[int, bytes]] = []
+    unlisted: list[RuntimeFile] = []
+    for number, raw, file in log.besides(stack.digest):
+        if file is None:
+            kept.append((number, raw))
+        elif not _allowed(file, stack):
+            kept.append((number, raw))
+            unlisted.append(file)
+        elif log.known is not None:
+            log.known.clear(stack.digest, raw)
+    return kept, unlisted
+
+
+def _state(log: VerifiedRuntimeLog, stack: CompiledStack, kept: list[tuple[int, bytes]]) -> RuntimeState | None:
+    """None when too much would have to be kept, or when a finding is about no single entry."""
+    if sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
+        return None
+    return RuntimeState(log.seen, log.bank, log.sent.size, log.first, stack.digest, tuple(kept))
 
 
 def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:

@@ -122,7 +122,7 @@ def _refused(findings: Sequence[Finding], profile_id: bytes | None) -> Submodule
 
 
 def _extension(findings: Sequence[Finding], appraisal: Appraisal | None) -> dict[str, Any]:
-    """What the draft has no claim for. Expected and actual values stay in the receipt: they may describe the site."""
+    """What the draft has no claim for: level, stack, and every finding."""
     release = appraisal.release if appraisal else None
     return {
         "level": (appraisal.level or "") if appraisal else "",
@@ -130,8 +130,18 @@ def _extension(findings: Sequence[Finding], appraisal: Appraisal | None) -> dict
         "stack": {"name": release.stack.name, "version": release.stack.version, "digest": release.digest.hex()}
         if release
         else None,
-        "findings": [
-            {"clause": f.clause, "code": f.code, "message": f.message[:_CLIP], "subject": f.subject[:_CLIP]}
-            for f in findings[:_MAX_FINDINGS]
-        ],
+        "findings": [_record(finding) for finding in findings[:_MAX_FINDINGS]],
+    }
+
+
+def _record(finding: Finding) -> dict[str, str]:
+    # Values about an identity are host ids, serial numbers and names of certificates: a result names no host.
+    named = not finding.clause.startswith("A")
+    return {
+        "clause": finding.clause,
+        "code": finding.code,
+        "message": finding.message[:_CLIP],
+        "expected": finding.expected[:_CLIP] if named else "",
+        "actual": finding.actual[:_CLIP] if named else "",
+        "subject": finding.subject[:_CLIP],
     }

@@ -26,6 +26,7 @@ PROFILE = "tag:ietf.org,2026:rats/ear#03"
 OLDER_PROFILE = "tag:github.com,2023:veraison/ear"
 MAX_EAR = 256 * 1024  # bytes of JSON
 _PROFILES = frozenset({PROFILE, OLDER_PROFILE})
+_MAX_DEPTH = 32
 _WHAT = "EAR"
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _OLDER_NAME = re.compile(r"ear[._][a-z._-]+")
@@ -102,7 +103,9 @@ class Ear:
         ``profiles`` are the values of ``eat_profile`` that are taken. Raises MalformedError with the place that is
         wrong, for repeated claims and for a status that promises more than its vector too.
         """
-        claims = _current_names(load(payload, dict[str, Any], _WHAT, MAX_EAR), "")
+        loaded = load(payload, dict[str, Any], _WHAT, MAX_EAR)
+        _check_depth(loaded, _MAX_DEPTH)
+        claims = _current_names(loaded, "")
         document = _convert(claims, _Document, "")
         if document.eat_profile not in profiles:
             fail(_WHAT, "eat_profile", f"{document.eat_profile[:80]!r} is not a profile that is read here")
@@ -155,6 +158,15 @@ def _submodule(name: str, value: dict[str, Any]) -> Submodule:
         )
     except ValueError as error:
         fail(_WHAT, path, str(error))
+
+
+def _check_depth(value: object, left: int) -> None:
+    """Refuse what a program that reads extensions would have to recurse into without end."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if children and not left:
+        fail(_WHAT, "", f"is nested more than {_MAX_DEPTH} levels deep")
+    for child in children:
+        _check_depth(child, left - 1)
 
 
 def _current_names(claims: dict[str, Any], path: str) -> dict[str, Any]:

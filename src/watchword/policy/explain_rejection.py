@@ -23,17 +23,18 @@ __all__ = ["Explanation", "Place", "explain", "place_of"]
 
 _SHOWN = 10  # findings of one code that the text shows; the document has all of them
 _CLIP = 200  # characters of a value in the text
+_MAX_SUBJECT = 5000  # characters: a path and a little more
 _MAX_KNOWN = 5  # places where a digest is known that are named
 _SUMMARY = "profile-level"  # says that the others are the reason
 
 # How the checks write what a finding is about (``Finding.subject``), and the stack in the message of a mismatch.
-_MATCH = re.compile(r"pcr (?P<pcr>\d+) event (?P<position>\d+)(?: \(log event (?P<event>\d+)\))?(?:, .*)?")
+_MATCH = re.compile(r"pcr (?P<pcr>\d{1,9}) event (?P<position>\d{1,9})(?: \(log event (?P<event>\d{1,9})\))?(?:, .*)?")
 _COMPONENT = re.compile(r".*, component (?P<component>\S+)")
-_LOGGED = re.compile(r"pcr (?P<pcr>\d+) event (?P<event>\d+) type (?P<type>\S+)")
+_LOGGED = re.compile(r"pcr (?P<pcr>\d{1,9}) event (?P<event>\d{1,9}) type (?P<type>\S+)")
 _OTHERS = (
-    re.compile(r"pcr (?P<pcr>\d+)"),
-    re.compile(r"event (?P<event>\d+)"),
-    re.compile(r"entry (?P<entry>\d+)"),
+    re.compile(r"pcr (?P<pcr>\d{1,9})"),
+    re.compile(r"event (?P<event>\d{1,9})"),
+    re.compile(r"entry (?P<entry>\d{1,9})"),
     re.compile(r"file (?P<file>.+)"),
     re.compile(r"stack (?P<stack>.+)"),
 )
@@ -43,7 +44,7 @@ _DIGEST = re.compile(r"(?:(?:verity:)?[a-z0-9_]+:)?([0-9a-f]{64,128})(?: |$)")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a finding is about, as far as it says. ``position`` counts the events of one PCR, ``event`` those of the log."""
+    """What a finding is about, as far as it says. ``position`` counts events of the PCR, ``event`` those of the log."""
 
     pcr: int | None = None
     position: int | None = None
@@ -109,7 +110,7 @@ def explain(
 
 def place_of(finding: Finding) -> Place:
     """What ``finding`` is about, read from its subject."""
-    subject = finding.subject
+    subject = finding.subject[:_MAX_SUBJECT]
     for pattern in (_LOGGED, _MATCH, *_OTHERS):
         found = pattern.fullmatch(subject)
         if found is not None:
@@ -119,7 +120,7 @@ def place_of(finding: Finding) -> Place:
     values: dict[str, Any] = {
         name: int(value) if name in ("pcr", "position", "event", "entry") else value
         for name, value in found.groupdict().items()
-        if value is not None and len(value) <= 4096
+        if value is not None
     }
     component = _COMPONENT.fullmatch(subject) if found.re is _MATCH else None
     if component is not None:

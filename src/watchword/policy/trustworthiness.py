@@ -60,6 +60,7 @@ _I, _C, _E, _H = Claim.INSTANCE_IDENTITY, Claim.CONFIGURATION, Claim.EXECUTABLES
 MAPPING: Mapping[str, tuple[Claim, int] | None] = MappingProxyType(
     {
         "A": (_I, _INSTANCE_UNRECOGNISED),
+        "ek-revoked": (_I, _INSTANCE_UNTRUSTWORTHY),
         "A3": (_I, _INSTANCE_UNTRUSTWORTHY),
         "A5": (_I, _INSTANCE_UNTRUSTWORTHY),
         "ak-proof": (_I, _CRYPTOGRAPHY_FAILED),
@@ -79,6 +80,7 @@ MAPPING: Mapping[str, tuple[Claim, int] | None] = MappingProxyType(
         "C6": (_C, _CRYPTOGRAPHY_FAILED),
         "D": (_E, _CRYPTOGRAPHY_FAILED),
         "D1": (_E, _UNEXPECTED_EVIDENCE),
+        "runtime-log-part": (_E, _UNEXPECTED_EVIDENCE),
         "D5": (_E, _EXECUTABLES_UNRECOGNISED),
         "E": (_E, _EXECUTABLES_UNRECOGNISED),
         "coverage": (_E, _NO_CONCLUSION),

@@ -118,7 +118,7 @@ def await_server(
             raise Unavailable(
                 "launch-failed",
                 f"the provider did not start the machine: {said}",
-                hint="'watchword verify NAME' shows what the authority decided, signed",
+                hint="'watchword verify', with the name of the launch, shows what the authority decided, signed",
             )
         if time.monotonic() >= deadline:
             raise Unavailable("launch-timeout", f"the machine was not running within {timeout:g} seconds")

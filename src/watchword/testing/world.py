@@ -54,7 +54,7 @@ def stack_from_recording(folder: Path, *, name: str = "compute", version: str = 
     """A stack document for the boot in ``folder``: its events, and the files of its image as reference values."""
     log = EventLog.parse((folder / "eventlog.bin").read_bytes())
     events: list[tuple[int, Mapping[Alg, bytes], str]] = [
-        (event.pcr, dict(event.digests), f"event {event.index}")
+        (event.pcr, {Alg(alg): value for alg, value in event.digests}, f"event {event.index}")
         for event in log.events
         if event.type != EventType.NO_ACTION
     ]
