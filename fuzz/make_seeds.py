@@ -1,6 +1,6 @@
 """Writes ``fuzz/seeds/``: good inputs of every parser, from our own recordings and an emulated TPM.
 
-    .venv/bin/python fuzz/make_seeds.py
+.venv/bin/python fuzz/make_seeds.py
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class Host:
     """Everything that evidence is made of and sent over.
 
     ``keys`` are the authority's pinned keys, ``ek_kind`` the endorsement key that this host enrols with, ``event_log``
-    and ``runtime_log`` the files of the firmware's and the kernel's binary logs; ``lock`` is a file that agent processes of this host take in turn (None: there is only one).
+    and ``runtime_log`` the files of the firmware's and the kernel's binary logs; ``lock`` is a file that agent
+    processes of this host take in turn (None: there is only one).
     """
 
     tpm: Tpm

@@ -38,9 +38,7 @@ _QUOTE_TRIES = 8
 class Tpm:
     """A TPM, over a transport of its own. Use it as a context manager: leaving it closes the transport."""
 
-    def __init__(
-        self, transport: Transport, *, ek_kind: EkKind = EkKind.P256, endorsement_auth: bytes = b""
-    ) -> None:
+    def __init__(self, transport: Transport, *, ek_kind: EkKind = EkKind.P256, endorsement_auth: bytes = b"") -> None:
         """``ek_kind`` is the EK this host is enrolled with; ``endorsement_auth`` the endorsement password, if any."""
         self._channel = Channel(transport)
         self._ek_kind = ek_kind
