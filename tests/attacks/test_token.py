@@ -277,6 +277,17 @@ def test_forked_log(lone: Bench, statement: str) -> None:
     assert (caught.value.clause, caught.value.code) == ("F5", "decision-chain")
 
 
+def test_forked_log_at_its_end(lone: Bench) -> None:
+    """forked log: the last entry was altered, and nothing follows it that would show it (F5)"""
+    world, token = lone.world, lone.world.token()
+    lone.honest.obtain(token)
+    statement = "update decisions set entry = cast(replace(entry, 'vm-1', 'vm-2') as blob) where seq = ?"
+    force(world, statement, world.store.head().seq)
+    with pytest.raises(Rejected) as caught:
+        world.store.verify_decisions()
+    assert (caught.value.clause, caught.value.code) == ("F5", "decision-chain")
+
+
 def force(world: World, statement: str, *values: object) -> None:
     """Like :func:`tamper`, past the triggers that guard the record against mistakes."""
     with contextlib.closing(sqlite3.connect(world.folder / "store.sqlite")) as database, database:

@@ -108,3 +108,9 @@ def test_a_chain_hash_depends_on_everything() -> None:
 def test_findings_in_a_decision_are_clipped() -> None:
     record = r.FindingRecord.of(Finding("D5", "runtime-file", "m", actual="x" * 100_000))
     assert len(record.actual) == 400
+
+
+def test_a_receipt_does_not_name_the_host() -> None:
+    record = r.FindingRecord.of(Finding("A5", "host-revoked", "revoked", "x", "host id", "host id"))
+    assert (record.clause, record.code) == ("A5", "host-revoked")
+    assert (record.expected, record.actual, record.subject) == ("", "", "")

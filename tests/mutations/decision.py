@@ -9,15 +9,16 @@ _CHECKS, _MATCH, _APPRAISE, _PROFILE = "policy/checks.py", "policy/match.py", "p
 _MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/launches.py"
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
 _TESTS = ("tests/policy/test_appraise.py",)
-_POLICY_ATTACKS = ("tests/attacks/test_policy.py",)
 _MATCH_TESTS = ("tests/policy/test_match.py",)
 _PROFILE_TESTS = ("tests/policy/test_profile.py",)
-_TOKEN_ATTACKS = ("tests/attacks/test_token.py",)
-_RELEASE_ATTACKS = ("tests/attacks/test_release.py",)
 _RELEASE_TESTS = ("tests/launch/test_release.py",)
 _MACHINE_TESTS = ("tests/launch/test_machine.py",)
 _SEAL_TESTS = ("tests/crypto/test_seal.py",)
 _INPUT_TESTS = ("tests/agent/test_inputs.py",)
+
+
+def _attack(group: str, name: str) -> tuple[str, ...]:
+    return (f"tests/attacks/test_{group}.py::{name}",)
 
 
 def _without(clause: str, check: str, tests: tuple[str, ...] = _TESTS) -> Mutation:
@@ -27,7 +28,7 @@ def _without(clause: str, check: str, tests: tuple[str, ...] = _TESTS) -> Mutati
 
 MUTATIONS = (
     Mutation("E1", _PROFILE, "if rules.stacks is None and rules.endorsers is None:", "if False:", _PROFILE_TESTS),
-    Mutation("E1", _PROFILE, "levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=100)]", "levels: tuple[Level, ...]", (*_POLICY_ATTACKS, *_PROFILE_TESTS)),
+    Mutation("E1", _PROFILE, "levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=100)]", "levels: tuple[Level, ...]", _attack("policy", "test_empty_profile")),
     Mutation("E1", _PROFILE, "    if not set(document.pcrs) - {RUNTIME_PCR}:".strip("\n"), "    if False:", _PROFILE_TESTS),
     Mutation("E1", _PROFILE, "if set(rules.covers) - set(quoted):", "if False:", _PROFILE_TESTS),
     Mutation("E1", _PROFILE, 'if rules.runtime == "listed" and RUNTIME_PCR not in quoted:', "if False:", _PROFILE_TESTS),
@@ -50,8 +51,8 @@ MUTATIONS = (
     Mutation("E3", _CHECKS, "    if stack.not_before is not None and now < stack.not_before:", "    if False:", _TESTS),
     Mutation("E3", _CHECKS, "    if stack.not_after is not None and now >= stack.not_after:", "    if False:", _TESTS),
     Mutation("E3", _CHECKS, "    if release.retire_at is not None and now >= release.retire_at:", "    if False:", _TESTS),
-    Mutation("E3", "authority/snapshot.py", "        state=row.state.value,\n        retire_at=row.retire_at,", '        state="active",', _POLICY_ATTACKS),
-    Mutation("E3", "authority/snapshot.py", "        endorsed_by=row.endorsed_by,", "        endorsed_by=frozenset({'ab' * 32}),", _POLICY_ATTACKS),
+    Mutation("E3", "authority/snapshot.py", "        state=row.state.value,\n        retire_at=row.retire_at,", '        state="active",', _attack("policy", "test_old_stack_after_revocation")),
+    Mutation("E3", "authority/snapshot.py", "        endorsed_by=row.endorsed_by,", "        endorsed_by=frozenset({'ab' * 32}),", _attack("policy", "test_stack_that_a_rule_excludes")),
     _without("E4", "age"),
     Mutation("E4", _CHECKS, "    if not 0 <= seconds <= rules.max_age_seconds:", "    if not seconds <= rules.max_age_seconds:", _TESTS),
     _without("E5", "identity_class"),
@@ -59,47 +60,46 @@ MUTATIONS = (
     _without("B10", "tpm_firmware"),
     _without("D5", "runtime_listed"),
     _without("D5", "no_violations"),
-    Mutation("E5", _CHECKS, "found is not rules.secure_boot:", "found is (not rules.secure_boot):", _TESTS),
+    Mutation("E5", _CHECKS, "found is not rules.secure_boot:", "found is (not rules.secure_boot):", _attack("logs", "test_secure_boot_hidden_by_type")),
     Mutation("E5", _APPRAISE, "    _same_selections(host, profile)\n", "", _TESTS),
     Mutation("E5", _APPRAISE, "        return not self.findings\n", "        return True\n", _TESTS),
-    Mutation("F2", _APPRAISE, "if self.rank < required_rank or self.release is None or self.level is None:", "if self.release is None or self.level is None:", _POLICY_ATTACKS),
+    Mutation("F2", _APPRAISE, "if self.rank < required_rank or self.release is None or self.level is None:", "if self.release is None or self.level is None:", _attack("policy", "test_level_not_reached")),
     Mutation("F2", _APPRAISE, "        if not 1 <= required_rank <= len(self.profile.levels):", "        if not 1 <= required_rank:", _TESTS),
     Mutation("F2", _APPRAISE, "        if not 1 <= required_rank <= len(self.profile.levels):", "        if not required_rank <= len(self.profile.levels):", _TESTS),
     # -- release
-    Mutation("F1", "crypto/token.py", "    if token.suite != SUITE_X25519 or key is None:", "    key = key or next(iter(keys.values()))\n    if token.suite != SUITE_X25519:", _SEAL_TESTS),
     Mutation("F1", "crypto/hpke.py", 'REQUEST = b"watchword/request/1"', 'REQUEST = b"watchword/token/1"', _SEAL_TESTS),
     Mutation("F1", "wire/token.py", "        if token.text() != text:", "        if False:", ("tests/wire/test_token.py",)),
     Mutation("F1", "wire/token.py", "        if body.flags or body.share or body.threshold:", "        if False:", ("tests/wire/test_token.py",)),
     Mutation("F1", "wire/token.py", "        if body.releases < 1 or body.level < 1:", "        if False:", ("tests/wire/test_token.py",)),
     Mutation("F2", _MACHINE, "if known.profile is None or known.profile.id != self.grant.profile:", "if known.profile is None:", _MACHINE_TESTS),
-    Mutation("F2", _MACHINE, "self._approved = self._appraisal.approve(self.grant.level)", "self._approved = self._appraisal.approve(1)", _POLICY_ATTACKS),
+    Mutation("F2", _MACHINE, "self._approved = self._appraisal.approve(self.grant.level)", "self._approved = self._appraisal.approve(1)", _attack("policy", "test_level_not_reached")),
     Mutation("F2", _RELEASE, "    if grant.profile != approved.profile_id or approved.rank < grant.level:", "    if approved.rank < grant.level:", _RELEASE_TESTS),
     Mutation("F2", _RELEASE, "    if grant.profile != approved.profile_id or approved.rank < grant.level:", "    if grant.profile != approved.profile_id:", _RELEASE_TESTS),
     Mutation("F3", _RELEASE, "    if now >= grant.expires:", "    if False:", _RELEASE_TESTS),
     Mutation("F3", _MACHINE, "            release.check_grant(self.grant, self.now)  # F3\n", "", _MACHINE_TESTS),
-    Mutation("F3", _LAUNCHES, "        release.check_grant(grant, now)\n", "", _TOKEN_ATTACKS),
-    Mutation("F4", _MACHINE, "            if releases >= grant.releases:", "            if False:", _TOKEN_ATTACKS),
-    Mutation("F4", _LAUNCHES, "            releases = tx.count_release(launch.token_id)\n", "            releases = tx.releases(launch.token_id) + 1\n", _TOKEN_ATTACKS),
-    Mutation("F4", _LAUNCHES, "launch.count(nonce_is_fresh=fresh, releases=tx.releases(launch.token_id))", "launch.count(nonce_is_fresh=fresh, releases=0)", _TOKEN_ATTACKS),
+    Mutation("F3", _LAUNCHES, "        release.check_grant(grant, now)\n", "", _attack("token", "test_expired_token")),
+    Mutation("F4", _MACHINE, "            if releases >= grant.releases:", "            if False:", _attack("token", "test_replayed_token")),
+    Mutation("F4", _LAUNCHES, "            releases = tx.count_release(launch.token_id)\n", "            releases = tx.releases(launch.token_id) + 1\n", _attack("token", "test_replayed_token")),
+    Mutation("F4", _LAUNCHES, "launch.count(nonce_is_fresh=fresh, releases=tx.releases(launch.token_id))", "launch.count(nonce_is_fresh=fresh, releases=0)", _attack("token", "test_replayed_token")),
     Mutation("F5", _MACHINE, '        self._expect("seal")\n', "", _MACHINE_TESTS),
     Mutation("F5", _MACHINE, '    "seal": (frozenset({State.RECORDED}), State.CLOSED),', '    "seal": (frozenset({State.RECORDED, State.COUNTED}), State.CLOSED),', _MACHINE_TESTS),
-    Mutation("F5", _LAUNCHES, "        tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())\n", "", _TOKEN_ATTACKS),
+    Mutation("F5", _LAUNCHES, "        tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())\n", "", _attack("token", "test_replayed_token")),
     Mutation("F5", "authority/store/chain.py", "        if decision.prev_hash != head:", "        if False:", ("tests/authority/test_store.py",)),
-    Mutation("F5", "authority/store/chain.py", "        if decision.entry_hash != head:", "        if False:", _TOKEN_ATTACKS),
+    Mutation("F5", "authority/store/chain.py", "        if decision.entry_hash != head:", "        if False:", _attack("token", "test_forked_log_at_its_end")),
     Mutation("F5", "authority/store/chain.py", "        if decision.seq != seq:", "        if False:", ("tests/authority/test_store.py",)),
-    Mutation("F5", "authority/store/chain.py", "        _check_filing(decision)\n", "", _TOKEN_ATTACKS),
+    Mutation("F5", "authority/store/chain.py", "        _check_filing(decision)\n", "", _attack("token", "test_forked_log")),
     Mutation("F2", _RELEASE, "pcr_digest(Alg.SHA256, selections, pcrs.values), pcrs.clock_info.reset_count, clock_limit", "pcr_digest(Alg.SHA256, (), pcrs.values), pcrs.clock_info.reset_count, clock_limit", _RELEASE_TESTS),
     Mutation("F2", "crypto/tpm_seal.py", "attributes = Attributes.ADMIN_WITH_POLICY | Attributes.NO_DA\n", "attributes = Attributes.ADMIN_WITH_POLICY | Attributes.NO_DA | Attributes.USER_WITH_AUTH\n", _RELEASE_TESTS),
     # -- envelopes, receipts
     Mutation("B5", _ENVELOPE, "encrypt(_ONCE, secret.encode(), context)", "encrypt(_ONCE, secret.encode(), b'')", _RELEASE_TESTS),
-    Mutation("S1", "crypto/dsse.py", "            key.verify(_b64(signature.sig, \"signature\"), message)\n", "            _b64(signature.sig, \"signature\")\n", _TOKEN_ATTACKS),
-    Mutation("S2", "crypto/dsse.py", "    if len(good) < threshold:", "    if False:", _TOKEN_ATTACKS),
+    Mutation("S1", "crypto/dsse.py", "            key.verify(_b64(signature.sig, \"signature\"), message)\n", "            _b64(signature.sig, \"signature\")\n", _attack("token", "test_forged_receipt")),
+    Mutation("S2", "crypto/dsse.py", "    if len(good) < threshold:", "    if False:", _attack("token", "test_forged_receipt")),
     Mutation("R1", "launch/receipt.py", "    if document.authority != keys.authority:", "    if False:", ("tests/launch/test_receipt.py",)),
     Mutation("R2", "launch/receipt.py", "    if actual != log.hash:", "    if False:", ("tests/launch/test_receipt.py",)),
     # -- the agent
-    Mutation("L1", _LAUNCH, "    if order.boot is not BootKind.FRESH:", "    if False:", _RELEASE_ATTACKS),
-    Mutation("L2", _LAUNCH, "        check_inputs(secret.inputs, actual)\n", "", _RELEASE_ATTACKS),
-    Mutation("L2", _LAUNCH, "        disk.check_unchanged()\n", "", _RELEASE_ATTACKS),
+    Mutation("L1", _LAUNCH, "    if order.boot is not BootKind.FRESH:", "    if False:", _attack("release", "test_rescue_with_another_image")),
+    Mutation("L2", _LAUNCH, "        check_inputs(secret.inputs, actual)\n", "", _attack("release", "test_swapped_image")),
+    Mutation("L2", _LAUNCH, "        disk.check_unchanged()\n", "", _attack("release", "test_image_written_to_while_it_is_used")),
     Mutation("L2", _INPUTS, "    if expected != actual:", "    if False:", _INPUT_TESTS),
     Mutation("L2", _INPUTS, "    if missing:\n", "    if False:\n", _INPUT_TESTS),
     Mutation("L2", _INPUTS, "        if _state(self._original) != self._before:", "        if False:", _INPUT_TESTS),

@@ -5,25 +5,84 @@ from __future__ import annotations
 from .mutation import Mutation
 
 _EK, _AK, _ENROL = "verify/ek.py", "verify/ak.py", "launch/enrol.py"
+_CHAIN, _CRL = "verify/chain.py", "verify/crl.py"
 _TX = "authority/store/transaction.py"
-_EK_TESTS = ("tests/verify/test_ek.py", "tests/attacks/test_identity.py")
-_AK_TESTS = ("tests/verify/test_ak.py", "tests/attacks/test_identity.py")
+_EK_TESTS = ("tests/verify/test_ek.py",)
+_CHAIN_TESTS = ("tests/verify/test_certificate_chain.py", "tests/verify/test_ek.py")
+_CRL_TESTS = ("tests/verify/test_ek_crl.py",)
+_AK_TESTS = ("tests/verify/test_ak.py",)
 _ENROL_TESTS = ("tests/launch/test_enrol.py",)
 
 MUTATIONS = (
-    Mutation("A1", _EK, "if basic is not None and basic.ca:", "if False:", _EK_TESTS),
-    Mutation("A1", _EK, "if EKU_EK_CERTIFICATE in usage:", "if True:", _EK_TESTS),
-    Mutation("A1", _EK, "if not (usage.key_encipherment if is_rsa else usage.key_agreement):", "if False:", _EK_TESTS),
-    Mutation("A1", _EK, "if len(intermediates) > MAX_INTERMEDIATES:", "if False:", _EK_TESTS),
-    Mutation("A1", _EK, "if not usage.key_cert_sign:", "if False:", _EK_TESTS),
-    Mutation("A1", _EK, ".time(datetime.fromtimestamp(now, UTC).replace(tzinfo=None))", "", _EK_TESTS),
-    Mutation("A1", _EK, "if ek_class is None:", "if ek_class is None and pins:", (*_EK_TESTS, *_ENROL_TESTS)),
-    Mutation("A1", _EK, "    return known[chain[-1]]", "    return next(iter(known.values()))", _EK_TESTS),
+    Mutation("A1", _EK, "    if extensions.is_ca:", "    if False:", _EK_TESTS),
+    Mutation("A1", _EK, "    if EKU_EK_CERTIFICATE in extensions.purposes:", "    if True:", _EK_TESTS),
+    Mutation("A1", _EK, "    if KeyUsage.KEY_CERT_SIGN in usage:", "    if False:", _CHAIN_TESTS),
     Mutation(
         "A1",
         _EK,
-        "if known.setdefault(certificate, anchor).ek_class is not anchor.ek_class:",
-        "if known.setdefault(certificate, anchor) is None:",
+        "    if (KeyUsage.KEY_ENCIPHERMENT if is_rsa else KeyUsage.KEY_AGREEMENT) not in usage:",
+        "    if False:",
+        _EK_TESTS,
+    ),
+    Mutation("A1", _CHAIN, "    if len(intermediates) > MAX_CHAIN:", "    if False:", _EK_TESTS),
+    Mutation("A1", _CHAIN, "            if len(chain) <= MAX_DEPTH:", "            if True:", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "if same_name(issuer.subject, chain[-1].issuer):", "if True:", _CHAIN_TESTS),
+    Mutation(
+        "A1",
+        _CHAIN,
+        "        return signature_fault(below.algorithm, below.signed, below.signature, issuer.key)",
+        "        return ''",
+        _CHAIN_TESTS,
+    ),
+    Mutation("A1", _CHAIN, "    if not extensions.is_ca:", "    if False:", _CHAIN_TESTS),
+    Mutation(
+        "A1",
+        _CHAIN,
+        "    if extensions.usage is None or KeyUsage.KEY_CERT_SIGN not in extensions.usage:",
+        "    if extensions.usage is None:",
+        _CHAIN_TESTS,
+    ),
+    Mutation(
+        "A1",
+        _CHAIN,
+        "    if extensions.usage is None or KeyUsage.KEY_CERT_SIGN not in extensions.usage:",
+        "    if extensions.usage is not None and KeyUsage.KEY_CERT_SIGN not in extensions.usage:",
+        _CHAIN_TESTS,
+    ),
+    Mutation(
+        "A1",
+        _CHAIN,
+        "    if extensions.path_length is not None and below > extensions.path_length:",
+        "    if False:",
+        _CHAIN_TESTS,
+    ),
+    Mutation(
+        "A1",
+        _CHAIN,
+        "if extensions.purposes is not None and not {EKU_EK_CERTIFICATE, EKU_ANY} & set(extensions.purposes):",
+        "if False:",
+        _CHAIN_TESTS,
+    ),
+    Mutation("A1", _CHAIN, "    if issuer.key_type == RSAES_OAEP:", "    if False:", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "or key_weakness(issuer.key)", "or ''", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "    if now < certificate.not_before:", "    if False:", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "if now > certificate.not_after else", "if False else", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "    if certificate.extensions.unknown:", "    if False:", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "if certificate.extensions.constrained else", "if False else", _CHAIN_TESTS),
+    Mutation("A1", _CHAIN, "return _time_fault(leaf, now) or", "return", _CHAIN_TESTS),
+    Mutation("A1", _CRL, "if not fault and certificate.serial_number in crl.revoked:", "if False:", _CRL_TESTS),
+    Mutation("A1", _CRL, "    if all(faults):", "    if False:", _CRL_TESTS),
+    Mutation("A1", _CRL, "if usage is None or KeyUsage.CRL_SIGN not in usage:", "if False:", _CRL_TESTS),
+    Mutation("A1", _CRL, "    if fault or crl.partial:", "    if crl.partial:", _CRL_TESTS),
+    Mutation("A1", _CRL, "    if fault or crl.partial:", "    if fault:", _CRL_TESTS),
+    Mutation("A1", _CRL, "    if not crl.this_update <= now <= crl.next_update:", "    if False:", _CRL_TESTS),
+    Mutation("A1", _EK, "if ek_class is None:", "if ek_class is None and pins:", (*_EK_TESTS, *_ENROL_TESTS)),
+    Mutation("A1", _EK, " if each.der == chain[-1].der)", ")", _EK_TESTS),
+    Mutation(
+        "A1",
+        _EK,
+        "if known.setdefault(anchor.certificate_der, anchor).ek_class is not anchor.ek_class:",
+        "if known.setdefault(anchor.certificate_der, anchor) is None:",
         _EK_TESTS,
     ),
     Mutation(
@@ -85,7 +144,7 @@ MUTATIONS = (
         _TX,
         "            if row.revoked_at is not None:",
         "            if False:",
-        ("tests/attacks/test_identity.py",),
+        ("tests/attacks/test_identity.py::test_revoked_host",),
     ),
     Mutation(
         "A5",
@@ -99,6 +158,6 @@ MUTATIONS = (
         "authority/launches.py",
         "return Known(ak, host.revoked, host.last,",
         "return Known(ak, False, host.last,",
-        ("tests/attacks/test_identity.py",),
+        ("tests/attacks/test_identity.py::test_revoked_host",),
     ),
 )

@@ -5,21 +5,30 @@ from __future__ import annotations
 from .mutation import Mutation
 
 _QUOTE, _CHALLENGE, _EVIDENCE = "verify/quote.py", "launch/challenge.py", "wire/evidence.py"
-_TESTS = ("tests/verify/test_quote.py", "tests/attacks/test_quote.py")
-_CLOCK_TESTS = ("tests/verify/test_quote.py", "tests/attacks/test_identity.py")
+_TESTS = ("tests/verify/test_quote.py",)
 _NONCE_TESTS = ("tests/launch/test_challenge.py",)
-_TOKEN_TESTS = ("tests/attacks/test_token.py",)
 _BINDING_TESTS = ("tests/attacks/test_binding.py",)
 
+
+def _attack(group: str, name: str) -> tuple[str, ...]:
+    return (f"tests/attacks/test_{group}.py::{name}",)
+
+
 MUTATIONS = (
-    Mutation("B1", _QUOTE, "    if quote.magic != GENERATED_VALUE:", "    if False:", ("tests/attacks/test_quote.py",)),
+    Mutation(
+        "B1",
+        _QUOTE,
+        "    if quote.magic != GENERATED_VALUE:",
+        "    if False:",
+        _attack("quote", "test_quote_with_another_magic"),
+    ),
     Mutation("B1", _QUOTE, "    if quote.magic != GENERATED_VALUE:", "    if False:", ("tests/verify/test_quote.py",)),
     Mutation(
         "B2",
         _QUOTE,
         "    if quote.type != ST_ATTEST_QUOTE or not isinstance(quote.attested, QuoteInfo):",
         "    if not isinstance(quote.attested, QuoteInfo):\n        return QuoteInfo((), b'')\n    if False:",
-        ("tests/attacks/test_quote.py",),
+        _attack("quote", "test_another_attestation_posing_as_a_quote"),
     ),
     Mutation("B3", "wire/tpm/attest.py", "    reader.finish()\n", "", _TESTS),
     Mutation(
@@ -64,16 +73,22 @@ MUTATIONS = (
         _EVIDENCE,
         "    writer.sized16(token.encode()).sized16(instance.encode())\n",
         "    writer.sized16(token.encode())\n",
-        _TOKEN_TESTS,
+        _attack("token", "test_token_on_a_second_instance"),
     ),
     Mutation(
         "B5",
         _EVIDENCE,
         '    writer.raw(hashlib.sha256(b"watchword/reply-key/1\\0" + reply_key).digest())\n',
         "",
-        _TOKEN_TESTS,
+        _attack("token", "test_replayed_evidence_for_another_reader"),
     ),
-    Mutation("B5", "authority/launches.py", "if request.purpose is not Purpose.LAUNCH:", "if False:", _TOKEN_TESTS),
+    Mutation(
+        "B5",
+        "authority/launches.py",
+        "if request.purpose is not Purpose.LAUNCH:",
+        "if False:",
+        _attack("token", "test_purpose_confused"),
+    ),
     Mutation(
         "B6",
         _CHALLENGE,
@@ -104,13 +119,19 @@ MUTATIONS = (
         ".raw(body).raw(host_id).u8(purpose)",
         _NONCE_TESTS,
     ),
-    Mutation("B6", "launch/machine.py", "            if not nonce_is_fresh:", "            if False:", _TOKEN_TESTS),
+    Mutation(
+        "B6",
+        "launch/machine.py",
+        "            if not nonce_is_fresh:",
+        "            if False:",
+        _attack("token", "test_replayed_evidence"),
+    ),
     Mutation(
         "B6",
         "authority/launches.py",
         "fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False",
         "fresh = bool(launch.nonce_expires)",
-        _TOKEN_TESTS,
+        _attack("token", "test_replayed_evidence"),
     ),
     Mutation(
         "B6",
@@ -150,17 +171,15 @@ MUTATIONS = (
         "if value is None:",
         ("tests/wire/tpm/test_pcr.py", "tests/verify/test_quote.py"),
     ),
-    Mutation("B9", _QUOTE, "    if info.reset_count < last.reset_count:", "    if False:", _CLOCK_TESTS),
-    Mutation(
-        "B9", _QUOTE, "    if same_boot and info.restart_count < last.restart_count:", "    if False:", _CLOCK_TESTS
-    ),
-    Mutation("B9", _QUOTE, "    if info.clock + allowed < last.clock:", "    if False:", _CLOCK_TESTS),
+    Mutation("B9", _QUOTE, "    if info.reset_count < last.reset_count:", "    if False:", _TESTS),
+    Mutation("B9", _QUOTE, "    if same_boot and info.restart_count < last.restart_count:", "    if False:", _TESTS),
+    Mutation("B9", _QUOTE, "    if info.clock + allowed < last.clock:", "    if False:", _TESTS),
     Mutation(
         "B9",
         "authority/launches.py",
         "            tx.update_seen(launch.evidence.host_id, last, launch.now)\n",
         "",
-        _CLOCK_TESTS[1:],
+        _attack("identity", "test_tpm_cleared"),
     ),
     Mutation("B10", _QUOTE, "    if allowed is not None and version not in allowed:", "    if False:", _TESTS),
 )
