@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from watchword.cli.inspect_tpm import describe_ek_certificate
 from watchword.errors import MalformedError, Rejected
 from watchword.verify.certificate import Certificate, pem_certificates, read_stored
 from watchword.verify.chain import find_chain
@@ -152,6 +153,16 @@ def test_no_signed_byte_of_a_real_certificate_can_change(corpus: Path, trusted: 
         altered = stored.der[:at] + bytes((stored.der[at] ^ 0x10,)) + stored.der[at + 1 :]
         with pytest.raises((MalformedError, Rejected)):
             _judge(trusted, altered, kind, NOW)
+
+
+@pytest.mark.parametrize("name", EK_CERTIFICATES)
+def test_inspection_names_what_the_check_names(corpus: Path, name: str) -> None:
+    kind, _, verdict, deviations = EK_CERTIFICATES[name]
+    document = describe_ek_certificate((corpus / name).read_bytes())
+    codes = {finding["code"] for finding in document["findings"]}
+    assert codes >= set(deviations)
+    assert (verdict in codes) == verdict.startswith("ek-")
+    assert verdict != OK or kind.name in document["host_ids"]
 
 
 def test_what_has_to_be_pinned_can_be_pinned(corpus: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import pytest
 from watchword.errors import MalformedError, Rejected
 from watchword.testing.recorded import RecordedHost
 from watchword.testing.soft_tpm import SoftTpm
-from watchword.verify.host import VerifiedHost
+from watchword.verify import host as host_module
+from watchword.verify.boot_log import verify_boot_log
+from watchword.verify.host import VerifiedHost, verify_host
 from watchword.verify.quote import LastSeen
 from watchword.wire.ima_log import ImaLog
+from watchword.wire.tcg_log import EventLog
 from watchword.wire.tpm.algorithms import Alg
+from watchword.wire.tpm.attest import ClockInfo
 from watchword.wire.tpm.pcr import PcrSelection
 
 
@@ -161,3 +166,83 @@ def test_policy_is_not_asked_here(boots: Path, tpm: SoftTpm) -> None:
     """A changed kernel is authentic evidence of a changed kernel."""
     arguments: dict[str, Any] = RecordedHost(boots / "kernel", tpm).arguments()
     assert RecordedHost(boots / "kernel", tpm).verify(**arguments).boot.events
+
+
+# -- the verdict on a boot log is kept -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def verdicts(good: RecordedHost) -> Callable[[], tuple[int, int]]:
+    """How many verdicts on boot logs were remembered, and how many reached, since the one on the good host's log."""
+    host_module._remembered.cache_clear()
+    good.verify()
+    before = host_module._remembered.cache_info()
+
+    def count() -> tuple[int, int]:
+        now = host_module._remembered.cache_info()
+        return now.hits - before.hits, now.misses - before.misses
+
+    return count
+
+
+def test_one_boot_is_judged_once_for_every_quote(
+    good: RecordedHost, boots: Path, verdicts: Callable[[], tuple[int, int]]
+) -> None:
+    """Clock, nonce, PCR 10 and even the TPM may differ: they say nothing about the boot log."""
+    first = good.verify()
+    later = verify_host(**good.arguments(clock=ClockInfo(10**6, 1, 0, True)))
+    more = ImaLog.parse(good.ima_log)
+    ran_more = RecordedHost(
+        boots / "good", SoftTpm.create(), ima_log=replace(more, entries=(*more.entries, more.entries[-1])).encode()
+    ).verify()
+    assert verdicts() == (3, 0)
+    assert first.boot is later.boot is ran_more.boot
+    fresh = verify_boot_log(EventLog.parse(good.event_log), ran_more.pcrs, Alg.SHA256)
+    assert ran_more.boot == fresh
+
+
+def test_a_log_altered_by_one_bit_is_never_recognised(
+    good: RecordedHost, verdicts: Callable[[], tuple[int, int]]
+) -> None:
+    places = range(0, len(good.event_log), 97)
+    for place in places:
+        altered = bytearray(good.event_log)
+        altered[place] ^= 1
+        with suppress(Rejected, MalformedError):  # what no clause is about may differ
+            good.verify(event_log=bytes(altered))
+    assert verdicts() == (0, len(places))
+
+
+def test_a_remembered_log_does_not_speak_for_other_values(
+    good: RecordedHost, boots: Path, tpm: SoftTpm, verdicts: Callable[[], tuple[int, int]]
+) -> None:
+    for pcr in good.values:
+        other = RecordedHost(boots / "good", tpm)
+        other.values = {**good.values, pcr: bytes(31) + b"\1"}
+        clause = "D3 runtime-log-replay" if pcr == 10 else "C2 boot-log-replay"
+        assert fails(other.verify) == clause
+    assert verdicts() == (1, len(good.values) - 1)  # PCR 10 belongs to the other log
+
+
+def test_a_remembered_log_does_not_speak_for_another_selection_or_bank(
+    boots: Path, tpm: SoftTpm, verdicts: Callable[[], tuple[int, int]]
+) -> None:
+    assert RecordedHost(boots / "good", tpm, pcrs=(0, 4)).verify().boot.pcrs == {0, 4}
+    assert RecordedHost(boots / "good", tpm, bank="sha384").verify().boot.bank is Alg.SHA384
+    assert verdicts() == (0, 2)
+
+
+def test_a_refusal_is_not_remembered(good: RecordedHost, boots: Path, verdicts: Callable[[], tuple[int, int]]) -> None:
+    other = (boots / "kernel" / "eventlog.bin").read_bytes()
+    for _ in range(3):
+        assert fails(lambda: good.verify(event_log=other)) == "C2 boot-log-replay"
+    assert verdicts() == (0, 3)
+    assert host_module._remembered.cache_info().currsize == 1
+
+
+def test_a_long_log_is_not_remembered(
+    good: RecordedHost, verdicts: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "_MAX_REMEMBERED", len(good.event_log) - 1)
+    assert good.verify().boot.events
+    assert verdicts() == (0, 0)

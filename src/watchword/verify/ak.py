@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
 
 from watchword.crypto.tpm_key import PublicKey, public_key
 from watchword.errors import Finding, MalformedError, Rejected
@@ -82,12 +83,13 @@ def prove_ak(ek: VerifiedEk, ak: Public, expected: bytes, proof: bytes) -> Verif
     return _make(ek.host_id, ek.public, ak, ek.ek_class)
 
 
+@lru_cache(maxsize=4096)
 def restore_ak(host: bytes, ek_public: bytes, ak_public: bytes, ek_class: EkClass) -> VerifiedAk:
     """Read back a key that :func:`prove_ak` accepted, from the authority's own store.
 
     ``ek_public`` and ``ak_public`` are TPMT_PUBLIC. A3 runs again, so that a rule tightened later applies to keys
     enrolled before. The caller vouches that the record is its own. Raises Rejected (ak-record, or what A3 raises) or
-    MalformedError.
+    MalformedError. The answer follows from the arguments alone, so those of the newest 4096 records are kept.
     """
     ek, ak = Public.parse(ek_public), Public.parse(ak_public)
     if host_id(ek) != host:

@@ -7,12 +7,13 @@ do not use (constraints on names and policies, critical extensions that we do no
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.certificate import MAX_CHAIN, Certificate, issuer_text, subject_text
 from watchword.verify.certificate_key import RSAES_OAEP, key_weakness, signature_fault
+from watchword.verify.distinguished_name import same_name
 from watchword.verify.extensions import EKU_ANY, EKU_EK_CERTIFICATE, KeyUsage
 
 __all__ = ["MAX_DEPTH", "find_chain", "issuer_fault"]
@@ -27,23 +28,22 @@ def find_chain(
 ) -> Chain:
     """A chain from ``leaf`` over at most 4 of ``intermediates`` (at most 8) to one of ``anchors`` (included).
 
-    Names are compared by their bytes; ``now`` is Unix seconds. An anchor's own signature says nothing and is not looked
-    at. Raises MalformedError for too many intermediates, Rejected (ek-chain) with the reason of the longest attempt.
+    ``now`` is Unix seconds. An anchor's own signature says nothing and is not looked at. Raises MalformedError for too
+    many intermediates, Rejected (ek-chain) with the reason of one of the longest attempts.
     """
     if len(intermediates) > MAX_CHAIN:
         raise MalformedError(f"{len(intermediates)} intermediate certificates; {MAX_CHAIN} are allowed")
-    search = _Search(tuple(anchors), tuple(intermediates), now)
     fault = _leaf_fault(leaf, now)
-    chain = None if fault else search.upwards((leaf,))
+    search = _Search(tuple(anchors), tuple(intermediates), now, fault or "nobody of that name is known")
+    chain = None if fault else search.run(leaf)
     if chain is None:
-        actual = fault or search.fault or "nobody of that name is known"
         raise Rejected(
             Finding(
                 "A1",
                 "ek-chain",
                 "the certificate does not lead to a trust anchor" if anchors else "there are no trust anchors",
                 expected=f"one of {len(anchors)} anchors",
-                actual=f"issuer {issuer_text(leaf)}: {actual}",
+                actual=f"issuer {issuer_text(leaf)}: {search.fault}",
             )
         )
     return chain
@@ -51,49 +51,46 @@ def find_chain(
 
 @dataclass(slots=True)
 class _Search:
-    """A search in depth. Every signature is checked once at most, so the cost is bounded by the number of pairs."""
+    """A search in breadth: each certificate is continued once, by its shortest way, which no path length forbids.
+
+    So its cost is bounded by the number of pairs of certificates, whatever certificates a host sends. ``fault`` is the
+    last reason met, and so one of those farthest from the EK.
+    """
 
     anchors: Chain
     intermediates: Chain
     now: int
-    fault: str = ""
-    _fault_depth: int = 0
-    _signatures: dict[tuple[bytes, bytes], str] = field(default_factory=dict)
+    fault: str
 
-    def upwards(self, chain: Chain) -> Chain | None:
-        """``chain`` continued to an anchor, or None."""
-        for issuer in self._named(self.anchors, chain):
-            if self._issues(issuer, chain):
+    def run(self, leaf: Certificate) -> Chain | None:
+        """A chain from ``leaf`` to an anchor, or None."""
+        queue: list[Chain] = [(leaf,)]
+        seen = {leaf.der}
+        for chain in queue:
+            for issuer in self._issuers(self.anchors, chain):
                 return (*chain, issuer)
-        if len(chain) > MAX_DEPTH:
-            return None
-        for issuer in self._named(self.intermediates, chain):
-            if issuer.der not in {each.der for each in chain} and self._issues(issuer, chain):
-                found = self.upwards((*chain, issuer))
-                if found is not None:
-                    return found
+            if len(chain) <= MAX_DEPTH:
+                for issuer in self._issuers(self.intermediates, chain):
+                    if issuer.der not in seen:
+                        seen.add(issuer.der)
+                        queue.append((*chain, issuer))
         return None
 
-    def _named(self, candidates: Chain, chain: Chain) -> Iterator[Certificate]:
-        return (each for each in candidates if each.subject == chain[-1].issuer)
+    def _issuers(self, candidates: Chain, chain: Chain) -> Iterator[Certificate]:
+        for issuer in candidates:
+            if same_name(issuer.subject, chain[-1].issuer):
+                fault = self._fault(issuer, chain)
+                if not fault:
+                    yield issuer
+                else:
+                    self.fault = fault
 
-    def _issues(self, issuer: Certificate, chain: Chain) -> bool:
+    def _fault(self, issuer: Certificate, chain: Chain) -> str:
         fault = issuer_fault(issuer, self.now, below=len(chain) - 1)
         if fault:
-            fault = f"{subject_text(issuer)}: {fault}"
-        else:
-            fault = self._signature_fault(chain[-1], issuer)
-        if fault and len(chain) >= self._fault_depth:
-            self.fault, self._fault_depth = fault, len(chain)
-        return not fault
-
-    def _signature_fault(self, certificate: Certificate, issuer: Certificate) -> str:
-        pair = certificate.der, issuer.der
-        if pair not in self._signatures:
-            self._signatures[pair] = signature_fault(
-                certificate.algorithm, certificate.signed, certificate.signature, issuer.key
-            )
-        return self._signatures[pair]
+            return f"{subject_text(issuer)}: {fault}"
+        below = chain[-1]
+        return signature_fault(below.algorithm, below.signed, below.signature, issuer.key)
 
 
 def _time_fault(certificate: Certificate, now: int) -> str:

@@ -15,6 +15,7 @@ from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.certificate import Certificate, fingerprint, issuer_text, subject_text
 from watchword.verify.certificate_key import Algorithm, read_algorithm, signature_fault
 from watchword.verify.der import BOOLEAN, GENERALIZED_TIME, SEQUENCE, UTC_TIME, Der, explicit, whole_sequence
+from watchword.verify.distinguished_name import attributes, same_name
 from watchword.verify.extensions import KeyUsage
 
 __all__ = ["MAX_CRL", "RevocationList", "check_revocation"]
@@ -56,6 +57,7 @@ class RevocationList:
         if read_algorithm(body) != algorithm:
             raise body.fail("the signature algorithm inside the signed part is another one")
         issuer, this_update = body.take_whole(SEQUENCE), body.time()
+        attributes(whole_sequence(issuer, "CRL", _CODE))
         next_update = body.time() if body.next_is(UTC_TIME) or body.next_is(GENERALIZED_TIME) else None
         revoked, entry_fault = _read_entries(body.inside(SEQUENCE)) if body.next_is(SEQUENCE) else (frozenset(), "")
         fault = _read_extensions(body.inside(explicit(0))) if body.more else ""
@@ -111,7 +113,7 @@ def check_revocation(chain: Sequence[Certificate], crls: Sequence[RevocationList
     if not crls:
         return ()
     for certificate, issuer in pairwise(chain):
-        named = [crl for crl in crls if crl.issuer == issuer.subject]
+        named = [crl for crl in crls if same_name(crl.issuer, issuer.subject)]
         if named:
             _look_up(certificate, issuer, named, now)
         else:

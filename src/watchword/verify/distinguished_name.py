@@ -1,17 +1,19 @@
 """Distinguished names of certificates: their text for people, and whether they are encoded as DER wants.
 
-Names are compared by their bytes, never by their text: a maker's certificates agree in them, and two names that only
-look alike are two names.
+Two names are the same when their parts are, byte for byte. One difference is overlooked, because makers have it
+between their own certificates: the same characters as a PrintableString and as a UTF8String. No case is folded, no
+space dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
-from watchword.verify.der import SEQUENCE, SET, Der
+from watchword.verify.der import SEQUENCE, SET, Der, whole_sequence
 
-__all__ = ["Attribute", "attributes", "is_ordered", "name_text"]
+__all__ = ["Attribute", "attributes", "is_ordered", "name_key", "name_text", "same_name"]
 
 Attribute = tuple[str, str]  # object identifier and text
 
@@ -28,7 +30,7 @@ _SHORT: Final = {
     "1.2.840.113549.1.9.1": "emailAddress",
 }
 _SPECIAL: Final = frozenset('\\,+"<>;=')
-_BMP_STRING: Final = 0x1E
+_UTF8_STRING, _PRINTABLE_STRING, _BMP_STRING = 0x0C, 0x13, 0x1E
 
 
 def _relative_names(name: Der) -> Iterator[list[bytes]]:
@@ -60,6 +62,25 @@ def attributes(name: Der) -> tuple[tuple[Attribute, ...], ...]:
 def is_ordered(name: Der) -> bool:
     """Whether the parts with several attributes are in the ascending order that DER (X.690, 11.6) demands."""
     return all(part == sorted(part) for part in list(_relative_names(name)))
+
+
+def same_name(one: bytes, other: bytes) -> bool:
+    """Whether two encoded names, which parse, are the same name."""
+    return one == other or name_key(one) == name_key(other)
+
+
+@lru_cache(maxsize=4096)
+def name_key(encoded: bytes) -> tuple[tuple[tuple[str, int, bytes], ...], ...]:
+    """A value that is equal for two encoded names, which parse, exactly if they are the same name."""
+    reader = whole_sequence(encoded, "name", "malformed")
+    return tuple(tuple(_comparable(reader.of(each)) for each in part) for part in _relative_names(reader))
+
+
+def _comparable(attribute: Der) -> tuple[str, int, bytes]:
+    inner = attribute.inside(SEQUENCE)
+    oid = inner.identifier()
+    tag, value = inner.any()
+    return oid, _UTF8_STRING if tag == _PRINTABLE_STRING else tag, value
 
 
 def name_text(parts: tuple[tuple[Attribute, ...], ...]) -> str:

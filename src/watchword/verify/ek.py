@@ -7,16 +7,17 @@ taken from the host. It does not say that the host at hand holds the key: that i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from watchword.crypto.tpm_key import curve_of, point, public_key
 from watchword.errors import Finding, MalformedError, Rejected, UsageError
-from watchword.verify.certificate import Certificate, fingerprint, read_stored
+from watchword.verify.certificate import Certificate, fingerprint, read_stored, subject_text
 from watchword.verify.certificate_key import describe_key
 from watchword.verify.chain import find_chain
 from watchword.verify.crl import RevocationList, check_revocation
@@ -106,7 +107,7 @@ def verify_ek(
     middle = [read_stored(data).certificate for data in intermediates]
     known, lists = _load_anchors(anchors), _load_crls(crls)
     chain = find_chain(stored.certificate, middle, [each for each, _ in known], now)
-    deviations += _chain_oddities(chain[1:]) + check_revocation(chain, lists, now)
+    deviations += (*_chain_oddities(chain), *check_revocation(chain, lists, now))
     anchor = next(anchor for each, anchor in known if each.der == chain[-1].der)
     public = rebuild_public(stored.certificate, kind)
     return VerifiedEk(
@@ -180,9 +181,18 @@ def _check_usage(certificate: Certificate) -> tuple[Finding, ...]:
     return ()
 
 
-def _chain_oddities(issuers: Sequence[Certificate]) -> tuple[Finding, ...]:
-    """What is odd about the encoding of the issuers, each said once."""
-    return tuple(dict.fromkeys(each for issuer in issuers for each in issuer.named_oddities()))
+def _chain_oddities(chain: Sequence[Certificate]) -> Iterator[Finding]:
+    """What is odd about the encoding of the issuers, and of the names that lead from one to the next."""
+    for below, issuer in pairwise(chain):
+        yield from issuer.named_oddities()
+        if below.issuer != issuer.subject:
+            yield Finding(
+                "A1",
+                "ek-name-encoding",
+                "the issuer's name is written in other string types than in its own certificate",
+                subject=subject_text(issuer),
+                fatal=False,
+            )
 
 
 def _load_anchors(anchors: Sequence[TrustAnchor]) -> list[tuple[Certificate, TrustAnchor]]:

@@ -6,7 +6,8 @@ Everything here is about authenticity and stops at the first failure. Whether th
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
 
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.ak import VerifiedAk
@@ -22,6 +23,8 @@ __all__ = ["VerifiedHost", "verify_host"]
 
 _RUNTIME_PCR = 10
 _PROOF = object()  # module-private: whoever has it went through verify_host
+_REMEMBERED = 64  # boot logs whose verdict is kept: of the hosts that are launching machines just now
+_MAX_REMEMBERED = 128 * 1024  # bytes of each; a longer log is verified anew every time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,46 @@ def verify_host(
         last=last,
         firmware_allowed=firmware_allowed,
     )
-    events = EventLog.parse(event_log)  # C1
-    boot = verify_boot_log(events, verified, bank)  # C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot
+    # C1 the log parses, C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot
+    boot = _boot_log(_BootQuestion.of(event_log, verified, bank))
     runtime = None
     if _RUNTIME_PCR in selections[0].pcrs:
         entries = ImaLog.parse(ima_log)  # D1
         # D2 template digests, D3 a prefix replays, D4 boot_aggregate, D6 continues what was seen
         runtime = verify_ima_log(entries, verified, bank, max_ahead=max_ahead, seen=seen)
     return VerifiedHost(_PROOF, ak, verified, boot, runtime)
+
+
+@dataclass(frozen=True, slots=True)
+class _BootQuestion:
+    """A boot log, and everything that the verdict on it depends on; equal to another that has all of it in common."""
+
+    event_log: bytes
+    bank: Alg
+    quoted: tuple[tuple[int, bytes], ...]
+    pcrs: VerifiedPcrs = field(compare=False)
+
+    @classmethod
+    def of(cls, event_log: bytes, pcrs: VerifiedPcrs, bank: Alg) -> _BootQuestion:
+        quoted = tuple((pcr, value) for pcr, value in pcrs.values[bank].items() if pcr != _RUNTIME_PCR)
+        return cls(event_log, bank, quoted, pcrs)
+
+
+def _boot_log(question: _BootQuestion) -> VerifiedBootLog:
+    """C1 to C6. A host shows the same boot log in every request of one boot, so the newest verdicts are kept.
+
+    That is sound because the verdict is a function of the log's bytes, the bank and the quoted values of the boot PCRs,
+    which the quote of *this* request has just vouched for: another request that has all of them in common gets the same
+    verdict, whoever sent it. Refusals raise, and are never kept.
+    """
+    return _remembered(question) if len(question.event_log) <= _MAX_REMEMBERED else _verify_boot_log(question)
+
+
+def _verify_boot_log(question: _BootQuestion) -> VerifiedBootLog:
+    return verify_boot_log(EventLog.parse(question.event_log), question.pcrs, question.bank)
+
+
+_remembered = lru_cache(_REMEMBERED)(_verify_boot_log)
 
 
 def _only_bank(selections: Selections) -> Alg:

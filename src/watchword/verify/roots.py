@@ -10,8 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,16 +25,16 @@ from watchword.verify.certificate import (
     subject_text,
 )
 from watchword.verify.chain import MAX_DEPTH, issuer_fault
+from watchword.verify.distinguished_name import name_key
 from watchword.verify.ek import EkClass, TrustAnchor
 
-__all__ = ["Collected", "Root", "RootBundle", "Skipped", "collect"]
+__all__ = ["Collected", "IntermediatePool", "Root", "RootBundle", "Skipped", "collect"]
 
 MAX_BUNDLE: Final = 16 << 20  # bytes
 MAX_ENTRIES: Final = 4096
 _FORMAT: Final = "watchword-roots/1"
 _CODE: Final = "roots-malformed"
 _MAX_TEXT: Final = 300  # characters
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
 _PEM_MARK: Final = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -98,22 +97,37 @@ class RootBundle:
         """What the authority is asked to trust."""
         return tuple(TrustAnchor(root.der, root.ek_class, root.label) for root in self.roots if root.is_anchor)
 
-    def intermediates(self, certificate: bytes, given: Iterable[bytes] = ()) -> tuple[bytes, ...]:
-        """What a host should have sent with its EK ``certificate``: ``given``, and what of the bundle can be above it.
+    def pool(self) -> IntermediatePool:
+        """The intermediates, ready to fill gaps."""
+        return IntermediatePool.of(root.der for root in self.roots if not root.is_anchor)
 
-        At most 8 certificates, those of the host first; the result vouches for nothing. Raises MalformedError.
+
+@dataclass(frozen=True, slots=True)
+class IntermediatePool:
+    """Intermediate certificates by name. They vouch for nothing: a chain over them is checked like any other."""
+
+    _named: Mapping[object, tuple[Certificate, ...]]
+
+    @classmethod
+    def of(cls, ders: Iterable[bytes]) -> IntermediatePool:
+        """A pool of DER certificates. Raises MalformedError."""
+        named: dict[object, tuple[Certificate, ...]] = {}
+        for each in map(Certificate.parse, ders):
+            key = name_key(each.subject)
+            named[key] = (*named.get(key, ()), each)
+        return cls(named)
+
+    def complete(self, certificate: bytes, given: Sequence[bytes] = ()) -> tuple[bytes, ...]:
+        """What a host should have sent with its EK ``certificate``: ``given``, and what of the pool can be above it.
+
+        At most 8 certificates, those of the host first. Raises MalformedError.
         """
         found = {der: read_stored(der).certificate for der in given}
-        by_subject: dict[bytes, list[Certificate]] = {}
-        for root in self.roots:
-            if not root.is_anchor:
-                each = Certificate.parse(root.der)
-                by_subject.setdefault(each.subject, []).append(each)
-        wanted = {each.issuer for each in (read_stored(certificate).certificate, *found.values())}
+        below = [read_stored(certificate).certificate, *found.values()]
         for _ in range(MAX_DEPTH):
-            above = [each for name in sorted(wanted) for each in by_subject.get(name, ()) if each.der not in found]
-            found |= {each.der: each for each in above}
-            wanted = {each.issuer for each in above}
+            above = {each.der: each for child in below for each in self._named.get(name_key(child.issuer), ())}
+            below = [each for der, each in above.items() if der not in found]
+            found |= {each.der: each for each in below}
         return tuple(found)[:MAX_CHAIN]
 
 
@@ -144,25 +158,34 @@ def collect(files: Mapping[str, bytes], ek_class: EkClass, source: str, *, all_a
     roots: dict[bytes, Root] = {}
     skipped: list[Skipped] = []
     for name in sorted(files):
-        origin = f"{source} {name}".strip()[:_MAX_TEXT]
-        try:
-            ders = list(pem_certificates(files[name])) if _PEM_MARK in files[name] else [files[name]]
-            for der in ders:
+        origin = _printable(f"{source} {name}".strip())[:_MAX_TEXT] or "(unknown)"
+        for der in _certificates(files[name]):
+            try:
                 root, reason = _candidate(der, ek_class, origin, all_anchors)
-                if reason:
-                    skipped.append(Skipped(f"{origin}: {root.label}", reason))
-                else:
-                    roots.setdefault(der, root)
-        except MalformedError as error:
-            skipped.append(Skipped(origin, error.message))
+            except MalformedError as error:
+                skipped.append(Skipped(origin, error.message))
+                continue
+            if reason:
+                skipped.append(Skipped(f"{origin}: {root.label}", reason))
+            else:
+                roots.setdefault(der, root)
     return Collected(tuple(roots.values()), tuple(skipped))
+
+
+def _certificates(data: bytes) -> list[bytes]:
+    if _PEM_MARK not in data:
+        return [data]
+    try:
+        return list(pem_certificates(data))
+    except MalformedError:
+        return [b""]  # one that does not parse
 
 
 def _candidate(der: bytes, ek_class: EkClass, origin: str, anchor: bool) -> tuple[Root, str]:
     certificate = Certificate.parse(der)
-    label = _printable(subject_text(certificate))[:_MAX_TEXT]
+    label = _printable(subject_text(certificate))[:_MAX_TEXT] or "(no name)"
     is_anchor = anchor or certificate.subject == certificate.issuer
-    return Root(der, ek_class, label or "(no name)", origin or "(unknown)", is_anchor), issuer_fault(certificate, None)
+    return Root(der, ek_class, label, origin, is_anchor), issuer_fault(certificate, None)
 
 
 # --- the document ---------------------------------------------------------------------------------------------------
@@ -182,8 +205,7 @@ def _entry(root: Root) -> dict[str, str]:
 def _root(value: object, at: str) -> Root:
     entry = _object(value, at, {"label", "class", "role", "source", "sha256", "certificate"})
     der = _der(_text(entry, "certificate", at, 2 * MAX_CERTIFICATE), f"{at}.certificate")
-    stated = _text(entry, "sha256", at)
-    if not _HEX.fullmatch(stated) or fingerprint(der) != stated:
+    if fingerprint(der) != _text(entry, "sha256", at):
         raise _malformed(f"{at}.sha256", "it is not that of the certificate")
     role = _text(entry, "role", at)
     if role not in ("anchor", "intermediate"):
