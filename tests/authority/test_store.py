@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
-from watchword.authority.store import EkPin, EndorserRow, ProfileRow, StackRow, StackState, Store
+from watchword.authority.store import EkPin, EndorserRow, ProfileRow, StackRow, StackState, Store, schema
 from watchword.errors import Rejected, Unavailable, UsageError, WatchwordError
 from watchword.launch.receipt import FIRST_PREVIOUS, chain_hash
 from watchword.verify.ek import EkClass
@@ -259,6 +260,29 @@ def test_a_host_is_kept_with_what_was_seen(store: Store) -> None:
     assert found == replace(host(), last=replace(last, clock=100), last_time=NOW + 6, runtime=runtime)
     assert store.hosts() == (found,)
     assert store.host(b"?" * 32) is None
+
+
+def test_host_and_generation_come_together(store: Store) -> None:
+    assert store.host_now(host().host_id) == (0, None)
+    with store.transaction() as tx:
+        tx.put_host(host())
+        tx.update_seen(host().host_id, LastSeen(reset_count=3, restart_count=1, clock=99, safe=False), NOW + 5)
+        tx.update_runtime(host().host_id, RuntimeSeen(reset_count=3, entries=12, aggregate=b"a" * 32))
+        tx.put_host(host(2, ak=b"another"))
+        tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW))
+    for host_id in (host().host_id, host(2).host_id, b"?" * 32):
+        assert store.host_now(host_id) == (store.generation(), store.host(host_id))
+
+
+def test_what_is_read_together_is_of_one_moment(store: Store) -> None:
+    query = select(func.count()).select_from(schema.hosts)
+    with store._reading_together() as connection:
+        before = connection.execute(query).scalar()
+        with store.transaction() as tx:
+            tx.put_host(host())
+        assert connection.execute(query).scalar() == before == 0
+    with store._reading() as connection:
+        assert connection.execute(query).scalar() == 1
 
 
 def test_enrolling_again_starts_over(store: Store) -> None:

@@ -153,8 +153,8 @@ class Launches:
         return launch.seal(secrets.token_bytes(release.DATA_KEY_SIZE))
 
     def _known(self, launch: Launch) -> Known:
-        host = self._store.host(launch.evidence.host_id)
-        releases = self._snapshots.current().releases
+        generation, host = self._store.host_now(launch.evidence.host_id)
+        releases = self._snapshots.at(generation).releases
         profile = self._snapshots.profile(launch.grant.profile)
         if host is None:
             return Known(None, False, None, None, profile, releases)
@@ -175,7 +175,7 @@ class Launches:
             seen = host.pcrs.clock_info
             last = LastSeen(seen.reset_count, seen.restart_count, seen.clock, seen.safe)
             tx.update_seen(launch.evidence.host_id, last, launch.now)
-            if host.runtime is not None:
+            if host.runtime is not None and host.runtime.seen != launch.seen:
                 tx.update_runtime(launch.evidence.host_id, host.runtime.seen)
         return refused
 

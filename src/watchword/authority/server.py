@@ -71,6 +71,7 @@ def make_server(app: Starlette, ring: Keyring, ready: Callable[[], None]) -> uvi
         log_level="error",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on who the client says it is
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_context_factory=lambda _config, _default: tls.server_context(*ring.tls_files, ring.passphrase),

@@ -43,7 +43,10 @@ class Snapshots:
 
     def current(self) -> Snapshot:
         """The snapshot of the store as it is now."""
-        generation = self._store.generation()
+        return self.at(self._store.generation())
+
+    def at(self, generation: int) -> Snapshot:
+        """The snapshot at ``generation``, which the caller has just read from the store."""
         snapshot = self._snapshot
         if snapshot is not None and snapshot.generation == generation:
             return snapshot

@@ -93,6 +93,7 @@ class Launch:
         self.nonce_id = challenge.nonce_id(evidence.nonce)
         self.nonce_expires = 0
         self.host: VerifiedHost | None = None
+        self.seen: RuntimeSeen | None = None  # of the host's runtime log before this request
         self.findings: tuple[Finding, ...] = ()
         self._binding = binding(
             host_id=evidence.host_id,
@@ -139,6 +140,7 @@ class Launch:
     def appraise(self, known: Known) -> None:
         """A5 to E5 over the evidence, then F2: the level that the token demands was reached."""
         self._expect("appraise")
+        self.seen = known.seen
         try:
             ak, profile = self._prerequisites(known)
             self.host = self._verify(ak, profile.selections(), known, profile.max_log_ahead)

@@ -64,13 +64,15 @@ class FindingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def of(cls, finding: Finding) -> FindingRecord:
         clip = 400  # characters: evidence is untrusted, the log is for ever
+        # What the clauses of identity compare are the host's id and keys; a receipt knows a host by pseudonym only.
+        shown = not finding.clause.startswith("A")
         return cls(
             finding.clause,
             finding.code,
             finding.message[:clip],
-            finding.expected[:clip],
-            finding.actual[:clip],
-            finding.subject[:clip],
+            finding.expected[:clip] if shown else "",
+            finding.actual[:clip] if shown else "",
+            finding.subject[:clip] if shown else "",
         )
 
 

@@ -1,4 +1,7 @@
-"""Opening the SQLite file: durable settings on every connection, one schema version, private permissions."""
+"""Opening the SQLite file: durable settings on every connection, one schema version, private permissions.
+
+Everything that is particular to SQLite is in this module: how a transaction begins, too.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from watchword.authority.store import schema
 from watchword.errors import Unavailable, UsageError
 
-__all__ = ["WRITE", "open_engine", "translated"]
+__all__ = ["begin_reading", "begin_writing", "open_engine", "translated"]
 
 BUSY_SECONDS: Final = 10
 _APPLICATION_ID: Final = 0x57575431  # "WWT1", so that ``file`` and a careless operator can tell what this is
-WRITE: Final = "IMMEDIATE"
 
 # WAL with synchronous=FULL: a commit that returned survives a power cut (sqlite.org/pragma.html#pragma_synchronous).
 _PRAGMAS: Final = (
@@ -47,11 +49,14 @@ def open_engine(path: Path) -> Engine:
 
 
 def _open_locked(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=32, pool_timeout=BUSY_SECONDS)
+    # Last in, first out: the connection whose pages are still in memory is the next to be used.
+    engine = create_engine(
+        f"sqlite:///{path}", pool_size=8, max_overflow=32, pool_timeout=BUSY_SECONDS, pool_use_lifo=True
+    )
     event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
     try:
-        with translated(), engine.connect().execution_options(watchword_begin=WRITE) as connection, connection.begin():
+        with translated(), engine.begin() as connection:
+            begin_writing(connection)
             _create_or_check(connection, path)
     except BaseException:
         engine.dispose()
@@ -71,16 +76,21 @@ def _creation_lock(path: Path) -> Iterator[None]:
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN is deferred; ``_on_begin`` says when and how
+    connection.isolation_level = None  # the driver's own BEGIN comes late; ``begin_…`` says when and how
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
 
 
-def _on_begin(connection: Connection) -> None:
-    mode = connection.get_execution_options().get("watchword_begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+def begin_reading(connection: Connection) -> None:
+    """What all statements on ``connection`` see from now on is one moment; a single statement needs no such promise."""
+    connection.exec_driver_sql("BEGIN DEFERRED")
+
+
+def begin_writing(connection: Connection) -> None:
+    """Make ``connection`` the only writer until its transaction ends: what it reads stays true while it decides."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _create_or_check(connection: Connection, path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Select, Table, bindparam, insert, select, tuple_
+from sqlalchemy import FromClause, Table, bindparam, insert, select, tuple_
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -16,8 +16,8 @@ __all__ = [
     "GENERATION",
     "HOST",
     "HOSTS",
+    "HOST_NOW",
     "NEWEST_DECISION",
-    "NONCES_PRUNED",
     "RELEASES",
     "SPEND_NONCE",
     "UPDATE_RUNTIME",
@@ -36,32 +36,39 @@ def _advancing(table: Table, key: str, *order: str) -> Insert:
     return statement.on_conflict_do_update(index_elements=[key], set_=others, where=newer)
 
 
-def _hosts_with_seen() -> Select[Any]:
-    hosts, last, runtime = schema.hosts, schema.last_seen, schema.runtime_seen
-    return select(
-        hosts,
-        last.c.reset_count.label("last_reset_count"),
-        last.c.restart_count.label("last_restart_count"),
-        last.c.clock.label("last_clock"),
-        last.c.safe.label("last_safe"),
-        last.c.time.label("last_time"),
-        runtime.c.reset_count.label("runtime_reset_count"),
-        runtime.c.entries.label("runtime_entries"),
-        runtime.c.aggregate.label("runtime_aggregate"),
-    ).select_from(
-        hosts.outerjoin(last, last.c.host_id == hosts.c.host_id).outerjoin(
-            runtime, runtime.c.host_id == hosts.c.host_id
-        )
-    )
+def _with_seen(found: FromClause) -> FromClause:
+    """``found``, which has the columns of ``hosts``, with what was seen of each."""
+    host_id, last, runtime = schema.hosts.c.host_id, schema.last_seen, schema.runtime_seen
+    return found.outerjoin(last, last.c.host_id == host_id).outerjoin(runtime, runtime.c.host_id == host_id)
 
+
+_HOST: Final = (
+    *schema.hosts.c,
+    schema.last_seen.c.reset_count.label("last_reset_count"),
+    schema.last_seen.c.restart_count.label("last_restart_count"),
+    schema.last_seen.c.clock.label("last_clock"),
+    schema.last_seen.c.safe.label("last_safe"),
+    schema.last_seen.c.time.label("last_time"),
+    schema.runtime_seen.c.reset_count.label("runtime_reset_count"),
+    schema.runtime_seen.c.entries.label("runtime_entries"),
+    schema.runtime_seen.c.aggregate.label("runtime_aggregate"),
+)
 
 GENERATION: Final = select(schema.state.c.generation)
-HOSTS: Final = _hosts_with_seen()
+HOSTS: Final = select(*_HOST).select_from(_with_seen(schema.hosts))
 HOST: Final = HOSTS.where(schema.hosts.c.host_id == bindparam("host_id"))
+# Always one row: where there is no such host, its columns are NULL.
+HOST_NOW: Final = select(schema.state.c.generation, *_HOST).select_from(
+    _with_seen(schema.state.outerjoin(schema.hosts, schema.hosts.c.host_id == bindparam("host_id")))
+)
 UPDATE_SEEN: Final = _advancing(schema.last_seen, "host_id", "reset_count", "restart_count", "clock")
 UPDATE_RUNTIME: Final = _advancing(schema.runtime_seen, "host_id", "reset_count", "entries")
-NONCES_PRUNED: Final = select(schema.state.c.nonces_pruned)
-SPEND_NONCE: Final = upsert(schema.used_nonces).on_conflict_do_nothing()
+# No row when the nonce was spent before, else up to when nonces are forgotten.
+SPEND_NONCE: Final = (
+    upsert(schema.used_nonces)
+    .on_conflict_do_nothing()
+    .returning(select(schema.state.c.nonces_pruned).scalar_subquery())
+)
 RELEASES: Final = select(schema.releases.c.count).where(schema.releases.c.token_id == bindparam("token_id"))
 COUNT_RELEASE: Final = (
     upsert(schema.releases)

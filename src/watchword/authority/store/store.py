@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Selec
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.chain import Decision, verify_chain
-from watchword.authority.store.engine import BUSY_SECONDS, WRITE, open_engine, translated
+from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
 from watchword.authority.store.rows import (
     AnchorRow,
     EkPin,
@@ -98,11 +98,11 @@ class Store:
         if not self._writer.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("store-busy", "the store is busy", hint="try again in a moment")
         try:
-            with translated(), self._engine.connect().execution_options(watchword_begin=WRITE) as connection:
-                with connection.begin():
-                    yield self._make_transaction(connection)
-                    self._before_commit()
-                self._after_commit()
+            with translated(), self._engine.begin() as connection:
+                begin_writing(connection)
+                yield self._make_transaction(connection)
+                self._before_commit()
+            self._after_commit()
         finally:
             self._writer.release()
 
@@ -119,7 +119,15 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        """For one statement, which sees one moment by itself."""
         with translated(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading_together(self) -> Iterator[Connection]:
+        """For several statements that must see the same moment."""
+        with self._reading() as connection:
+            begin_reading(connection)
             yield connection
 
     def generation(self) -> int:
@@ -155,6 +163,12 @@ class Store:
             row = connection.execute(statements.HOST, {"host_id": host_id}).first()
             return host_row(row) if row else None
 
+    def host_now(self, host_id: bytes) -> tuple[int, Host | None]:
+        """:meth:`generation` and :meth:`host` of one moment, for a release, which asks for both."""
+        with self._reading() as connection:
+            row = connection.execute(statements.HOST_NOW, {"host_id": host_id}).one()
+            return row.generation, host_row(row) if row.host_id is not None else None
+
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, oldest first."""
         with self._reading() as connection:
@@ -176,14 +190,14 @@ class Store:
 
     def stacks(self) -> tuple[StackRow, ...]:
         """All stack releases with their documents, revoked ones included, by name, serial and age."""
-        with self._reading() as connection:
+        with self._reading_together() as connection:
             return tuple(stack_row(row, by) for row, by in _stacks(connection, select(schema.stacks)))
 
     def stack_infos(self) -> tuple[StackInfo, ...]:
         """All stack releases without their documents, in the same order."""
         table = schema.stacks
         light = select(*(column for column in table.c if column not in (table.c.document, table.c.envelope)))
-        with self._reading() as connection:
+        with self._reading_together() as connection:
             return tuple(stack_info(row, by) for row, by in _stacks(connection, light))
 
     def releases(self, token_id: bytes) -> int:
@@ -222,7 +236,7 @@ class Store:
     def counts(self) -> Counts:
         """How much of everything there is."""
         hosts = schema.hosts
-        with self._reading() as connection:
+        with self._reading_together() as connection:
 
             def count(what: ColumnElement[Any], table: FromClause) -> int:
                 return int(connection.execute(select(what).select_from(table)).scalar() or 0)

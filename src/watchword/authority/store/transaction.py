@@ -38,11 +38,13 @@ class Transaction:
         counts as spent, so that a clock that is set back does not make forgotten nonces fresh again.
         """
         _check_key("nonce id", nonce_id)
-        pruned = self._connection.execute(statements.NONCES_PRUNED).scalar_one()
-        if expires <= pruned:
-            return False
         spent = self._connection.execute(statements.SPEND_NONCE, {"nonce_id": nonce_id, "expires": expires})
-        return spent.rowcount == 1
+        pruned = spent.scalar_one_or_none()
+        if pruned is None:  # it was there
+            return False
+        if expires <= pruned:  # noqa: SIM103 - another reason: it may have been there, and was forgotten
+            return False
+        return True
 
     def prune_nonces(self, now: int) -> int:
         """Forget the nonces that expired up to ``now`` (Unix seconds), and return how many there were."""
@@ -74,7 +76,15 @@ class Transaction:
         last = self._connection.execute(statements.NEWEST_DECISION).first()
         seq, prev = (last.seq + 1, last.entry_hash) if last else (1, FIRST_PREVIOUS)
         decision = Decision(seq, time, launch_key, prev, entry, chain_hash(seq, prev, entry))
-        self._connection.execute(statements.APPEND_DECISION, asdict(decision))
+        values = {
+            "seq": seq,
+            "time": time,
+            "launch_key": launch_key,
+            "prev_hash": prev,
+            "entry": entry,
+            "entry_hash": decision.entry_hash,
+        }
+        self._connection.execute(statements.APPEND_DECISION, values)
         return decision
 
     def append_act(self, time: int, act: str, subject: str, *, by: str = "service", **details: Any) -> Decision:
