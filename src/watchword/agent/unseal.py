@@ -15,7 +15,7 @@ from watchword.errors import MalformedError
 from watchword.wire.evidence import Evidence, Purpose, binding
 from watchword.wire.messages import Challenge, ChallengeRequest, Release, ReleaseRequest
 
-__all__ = ["obtain_secret", "open_release", "request_release"]
+__all__ = ["obtain_secret", "open_release", "prepare_request", "request_release"]
 
 _DATA_KEY_SIZE = 32
 
@@ -33,11 +33,17 @@ def obtain_secret(host: Host, host_id: bytes, token: str, instance: str) -> Laun
 
 def request_release(host: Host, host_id: bytes, token: str, instance: str) -> tuple[Release, bytes]:
     """The first half of :func:`obtain_secret`: the release, still closed, and the 32-byte binding that it answers."""
+    request, reply_key, bound = prepare_request(host, host_id, token, instance)
+    return ask(host.exchange, host.keys, request, Release, reply_key), bound
+
+
+def prepare_request(host: Host, host_id: bytes, token: str, instance: str) -> tuple[ReleaseRequest, bytes, bytes]:
+    """Challenge and evidence: the request for a release, the 32-byte key for its reply, the binding in its quote."""
     request = ChallengeRequest(host_id, Purpose.LAUNCH, token)
     challenge = ask(host.exchange, host.keys, request, Challenge)
     reply_key = new_reply_key()
     evidence, bound = _evidence(host, request, challenge, instance, reply_key)
-    return ask(host.exchange, host.keys, ReleaseRequest(evidence), Release, reply_key), bound
+    return ReleaseRequest(evidence), reply_key, bound
 
 
 def _evidence(
