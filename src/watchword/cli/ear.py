@@ -13,11 +13,11 @@ from watchword.cli.output import emit, json_option, note, printable
 from watchword.cli.profile import read_bounded
 from watchword.crypto import jwt
 from watchword.crypto.keylist import KeyList
-from watchword.errors import Finding, Rejected, UsageError
+from watchword.errors import Finding, Rejected, Unavailable, UsageError
 from watchword.policy import ear as results
 from watchword.policy.ear_claims import Ear
 from watchword.policy.trustworthiness import Tier, tier_of
-from watchword.tenant import receipts, trust
+from watchword.tenant import launches, receipts, trust
 
 __all__ = ["ear"]
 
@@ -32,6 +32,30 @@ def ear() -> None:
     Example:
       watchword ear verify host.ear --authority auditor
     """
+
+
+@ear.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there.")
+@json_option
+def fetch(name: str, output: Path | None, as_json: bool) -> None:
+    """Fetch the newest result about the launch NAME, verify its signature, and print it.
+
+    \b
+    Example:
+      watchword ear fetch web1 -o web1.ear
+    """
+    record = launches.load(name)
+    authority = trust.load(record.authority)
+    tokens = authority.client().results(bytes.fromhex(record.launch_id))
+    if not tokens:
+        raise Unavailable("result-missing", f"the authority has decided nothing about {name!r} yet", hint="try later")
+    found = results.verify(tokens[-1], authority.keys.receipt_keys(), int(time.time()))
+    if output is not None:
+        output.write_bytes(tokens[-1] + b"\n")
+        note(f"written to {output}")
+    status = {module: part.status.value for module, part in found.submodules.items()}
+    emit({"result": tokens[-1].decode(), "status": status}, tokens[-1].decode(), as_json=as_json)
 
 
 @ear.command()

@@ -28,6 +28,8 @@ from watchword.errors import Finding, MalformedError, Rejected
 from watchword.launch import challenge, release
 from watchword.launch.receipt import Decision, FindingRecord, StackRecord, launch_key
 from watchword.policy.appraise import Appraisal, Approved, appraise
+from watchword.policy.ear import submodule_of
+from watchword.policy.ear_claims import Submodule
 from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
 from watchword.verify.ak import VerifiedAk
@@ -180,6 +182,7 @@ class Launch:
         if not released and self.state is not State.REFUSED:
             raise RuntimeError(f"nothing was decided in state {self.state.name}")
         appraisal, grant = self._appraisal, self.grant
+        result = self._result(released)
         stack = appraisal.release if appraisal else None
         return Decision(
             outcome="released" if released else "refused",
@@ -199,7 +202,15 @@ class Launch:
             lease=lease if released else 0,
             evidence=hashlib.sha256(self.evidence.attest).hexdigest(),
             findings=tuple(FindingRecord.of(f) for f in self.findings[:_MAX_FINDINGS]),
+            status=result.status.value,
+            vector={claim.value: value for claim, value in result.vector.items()},
         )
+
+    def _result(self, released: bool) -> Submodule:
+        """The attestation result: of the appraisal when it decided, else of the findings that did."""
+        appraised = self._appraisal if released or self._approved is None else None
+        outcome = appraised if appraised is not None else self.findings
+        return submodule_of(outcome, required=self.grant.level, profile_id=self.grant.profile)
 
     def recorded(self) -> None:
         """F5: the decision is durable. The caller says so only after the commit."""

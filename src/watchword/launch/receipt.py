@@ -63,16 +63,15 @@ class FindingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, finding: Finding) -> FindingRecord:
-        clip = 400  # characters: evidence is untrusted, the log is for ever
         # What the clauses of identity compare are the host's id and keys; a receipt knows a host by pseudonym only.
         shown = not finding.clause.startswith("A")
         return cls(
             finding.clause,
             finding.code,
-            finding.message[:clip],
-            finding.expected[:clip] if shown else "",
-            finding.actual[:clip] if shown else "",
-            finding.subject[:clip] if shown else "",
+            _clip(finding.message),
+            _clip(finding.expected) if shown else "",
+            _clip(finding.actual) if shown else "",
+            _clip(finding.subject) if shown else "",
         )
 
 
@@ -82,7 +81,8 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ``outcome`` "released" or "refused"; ``time`` Unix seconds; ``launch`` :func:`launch_key` hex; ``token`` token id
     hex; ``profile``, ``inputs`` hex; ``level`` the level reached ("" for none) and ``rank`` its number from 1;
     ``required`` the rank that the token demands; ``host`` the pseudonym, hex; ``releases`` how many there were with
-    this one, of ``allowed``; ``lease`` seconds that the release can be opened; ``evidence`` SHA-256 of the quote, hex.
+    this one, of ``allowed``; ``lease`` seconds that the release can be opened; ``evidence`` SHA-256 of the quote, hex;
+    ``status`` and ``vector`` the attestation result in the words of AR4SI (``policy.trustworthiness``).
     """
 
     format: str = _DECISION_FORMAT
@@ -103,6 +103,8 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lease: int
     evidence: str
     findings: tuple[FindingRecord, ...] = ()
+    status: str = "none"
+    vector: dict[str, int] = {}
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)
@@ -140,6 +142,11 @@ class Receipt:
     log: LogPosition
     key_ids: frozenset[str]
     envelope: bytes
+
+
+def _clip(text: str, limit: int = 400) -> str:
+    """Evidence is untrusted and the log is for ever: short, and nothing that cannot be written as UTF-8."""
+    return text[:limit].encode("utf-8", "backslashreplace").decode()
 
 
 def launch_key(launch_id: bytes) -> bytes:

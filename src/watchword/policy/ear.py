@@ -20,7 +20,17 @@ from watchword.policy.ear_claims import Ear, Submodule, VerifierId
 from watchword.policy.trustworthiness import Claim, Tier, contradicted, entry_for
 from watchword.verify.ek import EkClass
 
-__all__ = ["EXTENSION", "SUBMODULE", "Ear", "Submodule", "VerifierId", "from_appraisal", "sign", "verify"]
+__all__ = [
+    "EXTENSION",
+    "SUBMODULE",
+    "Ear",
+    "Submodule",
+    "VerifierId",
+    "from_appraisal",
+    "sign",
+    "submodule_of",
+    "verify",
+]
 
 SUBMODULE = "host"
 EXTENSION = "ear_watchword_appraisal"
@@ -51,12 +61,18 @@ def from_appraisal(
     The host is not named: a relying party that needs its pseudonym takes the receipt. Raises ValueError for no
     findings at all, which would be a refusal without a reason.
     """
-    if isinstance(outcome, Appraisal):
-        submodule = _appraised(outcome, required)
-    else:
-        submodule = _refused(outcome, profile_id)
+    submodule = submodule_of(outcome, required=required, profile_id=profile_id)
     nonces = () if nonce is None else (nonce,)
     return Ear(now, verifier, {SUBMODULE: submodule}, expires=expires, nonces=nonces).encode()
+
+
+def submodule_of(
+    outcome: Appraisal | Sequence[Finding], *, required: int | None = None, profile_id: bytes | None = None
+) -> Submodule:
+    """What :func:`from_appraisal` says about the host, alone."""
+    if isinstance(outcome, Appraisal):
+        return _appraised(outcome, required)
+    return _refused(outcome, profile_id)
 
 
 def sign(claims: bytes, key: Ed25519PrivateKey) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ class _Keys(msgspec.Struct, frozen=True):
 
 class _Decisions(msgspec.Struct, frozen=True):
     decisions: list[msgspec.Raw]
+    results: list[str] = []
     next: int | None = None
 
 
@@ -74,14 +75,20 @@ class AuthorityClient:
 
         The signatures are not checked here. Raises :class:`Unavailable`, :class:`MalformedError`.
         """
-        found: list[bytes] = []
+        return [bytes(envelope) for page in self._pages(launch_id) for envelope in page.decisions]
+
+    def results(self, launch_id: bytes) -> Sequence[bytes]:
+        """The attestation results (EAR, signed JWTs) of the same decisions, in the same order; also not checked."""
+        return [result.encode() for page in self._pages(launch_id) for result in page.results]
+
+    def _pages(self, launch_id: bytes) -> Iterator[_Decisions]:
         after = 0
         for _ in range(_MAX_PAGES):
             url = f"{self.url}/v1/launches/{launch_id.hex()}" + (f"?after={after}" if after else "")
             page = _decode(_get(url, self._context, _MAX_ANSWER, missing=b'{"decisions":[]}'), _Decisions, "decisions")
-            found += [bytes(envelope) for envelope in page.decisions]
+            yield page
             if page.next is None:
-                return found
+                return
             if page.next <= after:
                 raise MalformedError("decisions: the pages of the answer go in circles")
             after = page.next

@@ -9,9 +9,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchword import __version__
 from watchword.authority.problems import Problem
 from watchword.authority.routes.params import hex_bytes, sequence
-from watchword.launch.receipt import launch_key, make_receipt
+from watchword.launch.receipt import Decision, launch_key, make_receipt
+from watchword.launch.result import make_result
 
 __all__ = ["get_launch"]
 
@@ -19,7 +21,9 @@ PAGE: Final = 100  # receipts in one answer
 
 
 async def get_launch(request: Request) -> Response:
-    """The signed receipts of all decisions about a launch, oldest first; ``after`` continues where a page ended.
+    """The signed receipts of all decisions about a launch, oldest first, and the same as attestation results (EAR).
+
+    ``after`` continues where a page ended.
 
     The id is the permission: it travels sealed in the token, so only the tenant and an approved host know it.
     """
@@ -42,4 +46,5 @@ def _page(services: Any, launch_id: bytes, after: int) -> dict[str, Any] | None:
     name, signer = ring.key_list.authority, ring.signing_key
     receipts = [make_receipt(name, entry.entry, entry.seq, entry.prev_hash, signer) for entry in shown]
     following = shown[-1].seq if len(found) > PAGE else None
-    return {"decisions": [msgspec.Raw(receipt) for receipt in receipts], "next": following}
+    results = [make_result(Decision.parse(entry.entry), __version__, signer).decode() for entry in shown]
+    return {"decisions": [msgspec.Raw(receipt) for receipt in receipts], "results": results, "next": following}
