@@ -7,14 +7,17 @@ import json
 import platform
 import sys
 
-from bench import parts, service
+from bench import against_keylime, parts, service
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--launches", type=int, default=300, help="releases to measure end to end")
+    parser.add_argument("--against", choices=["keylime"], help="compare the appraisal of logs with another verifier")
     options = parser.parse_args()
+    if options.against:
+        sys.exit(against_keylime.main(options.json))
     figures = []
     for figure in (*parts.run(), *service.run(options.launches)):
         figures.append(figure)

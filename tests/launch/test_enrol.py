@@ -13,8 +13,9 @@ from watchword.launch import enrol
 from watchword.testing.ek_authority import EkAuthority
 from watchword.testing.tpm_keys import TpmKeys
 from watchword.verify.ek import EkClass, TrustAnchor, host_id
+from watchword.verify.roots import IntermediatePool
 from watchword.wire.evidence import enrol_proof
-from watchword.wire.messages import EnrolBegin, EnrolChallenge, EnrolFinish
+from watchword.wire.messages import EnrolBegin, EnrolChallenge, EnrolFinish, encode_request, parse_request
 from watchword.wire.tpm.public import Attributes
 from watchword.wire.tpm.templates import EkKind
 
@@ -25,8 +26,12 @@ KEYS = TpmKeys()
 MESSAGE = EnrolBegin(EkKind.P256, MAKERS.issue(KEYS.ek), b"", MAKERS.intermediates, KEYS.ak.encode())
 
 
-def begin(message: EnrolBegin = MESSAGE, anchors: Any = ANCHORS, pins: Any = None) -> EnrolChallenge:
-    return enrol.begin(message, anchors=anchors, pins=pins or {}, now=NOW, cookie_key=KEY, secret=SECRET, random=RANDOM)
+def trusted(anchors: Any = ANCHORS, pins: Any = None, pool: Any = (), crls: Any = ()) -> enrol.Trusted:
+    return enrol.Trusted(anchors, pins or {}, IntermediatePool.of(pool), crls)
+
+
+def begin(message: EnrolBegin = MESSAGE, *, now: int = NOW, **changes: Any) -> EnrolChallenge:
+    return enrol.begin(message, trusted=trusted(**changes), now=now, cookie_key=KEY, secret=SECRET, random=RANDOM)
 
 
 def answer(challenge: EnrolChallenge) -> EnrolFinish:
@@ -35,8 +40,8 @@ def answer(challenge: EnrolChallenge) -> EnrolFinish:
     return EnrolFinish(challenge.cookie, enrol_proof(secret, challenge.cookie))
 
 
-def finish(message: EnrolFinish, anchors: Any = ANCHORS, pins: Any = None, now: int = NOW, key: bytes = KEY) -> Any:
-    return enrol.finish(message, anchors=anchors, pins=pins or {}, now=now, cookie_key=key)
+def finish(message: EnrolFinish, *, now: int = NOW, key: bytes = KEY, **changes: Any) -> Any:
+    return enrol.finish(message, trusted=trusted(**changes), now=now, cookie_key=key)
 
 
 def reason(message: EnrolFinish, **changes: Any) -> tuple[str, str]:
@@ -55,7 +60,7 @@ def test_a_good_enrolment() -> None:
 def test_a_pinned_ek() -> None:
     pinned = replace(MESSAGE, ek_certificate=b"", ek_public=KEYS.ek.encode())
     pins = {host_id(KEYS.ek): EkClass.HARDWARE}
-    ek, _ = finish(answer(begin(pinned, (), pins)), anchors=(), pins=pins)
+    ek, _ = finish(answer(begin(pinned, anchors=(), pins=pins)), anchors=(), pins=pins)
     assert ek.ek_class is EkClass.HARDWARE
     with pytest.raises(Rejected) as caught:
         begin(pinned)
@@ -65,6 +70,59 @@ def test_a_pinned_ek() -> None:
 def test_the_public_area_from_the_host_counts_for_nothing_beside_a_certificate() -> None:
     ek, _ = finish(answer(begin(replace(MESSAGE, ek_public=TpmKeys().ek.encode()))))
     assert ek.public == KEYS.ek
+
+
+def test_a_pinned_ek_enrols_by_its_pin_beside_a_certificate_that_leads_nowhere() -> None:
+    both = replace(MESSAGE, ek_public=KEYS.ek.encode())
+    pins = {host_id(KEYS.ek): EkClass.FIRMWARE}
+    ek, _ = finish(answer(begin(both, anchors=(), pins=pins)), anchors=(), pins=pins)
+    assert (ek.host_id, ek.ek_class, ek.anchor) == (host_id(KEYS.ek), EkClass.FIRMWARE, "pinned")
+    assert reason(answer(begin(both, anchors=(), pins=pins)), anchors=()) == ("A1", "ek-chain")
+    ek, _ = finish(answer(begin(both)))
+    assert (ek.ek_class, ek.anchor) == (EkClass.VIRTUAL, "test")
+
+
+def test_a_pinned_id_cannot_be_claimed_with_another_certificate() -> None:
+    """The credential is for the pinned key, so the TPM with the certificate cannot open it."""
+    theirs = TpmKeys().ek
+    pins = {host_id(theirs): EkClass.HARDWARE}
+    challenge = begin(replace(MESSAGE, ek_public=theirs.encode()), pins=pins)
+    with pytest.raises(ValueError):
+        KEYS.activate(Credential(challenge.id_object, challenge.encrypted_secret))
+    guess = EnrolFinish(challenge.cookie, enrol_proof(bytes(32), challenge.cookie))
+    assert reason(guess, pins=pins) == ("A4", "ak-proof")
+
+
+def test_a_certificate_is_not_believed_for_the_sake_of_somebody_elses_pin() -> None:
+    other = replace(MESSAGE, ek_public=TpmKeys().ek.encode())
+    with pytest.raises(Rejected) as caught:
+        begin(other, anchors=(), pins={host_id(KEYS.ek): EkClass.HARDWARE})
+    assert (caught.value.clause, caught.value.code) == ("A1", "ek-chain")
+
+
+def test_a_public_area_that_does_not_parse_is_no_introduction() -> None:
+    for certificate in (b"", MESSAGE.ek_certificate):
+        with pytest.raises(MalformedError):
+            begin(replace(MESSAGE, ek_certificate=certificate, ek_public=b"\1"))
+
+
+def test_a_bundle_fills_the_gap_that_a_host_leaves() -> None:
+    bare = replace(MESSAGE, intermediates=())
+    ek, _ = finish(answer(begin(bare, pool=MAKERS.intermediates)), pool=MAKERS.intermediates)
+    assert ek.host_id == host_id(KEYS.ek)
+    with pytest.raises(Rejected) as caught:
+        begin(bare)
+    assert (caught.value.clause, caught.value.code) == ("A1", "ek-chain")
+
+
+def test_revocation_lists_decide_at_both_requests() -> None:
+    crls = [MAKERS.revocation_list(MESSAGE.ek_certificate, now=NOW)]
+    with pytest.raises(Rejected) as caught:
+        begin(crls=crls)
+    assert (caught.value.clause, caught.value.code) == ("A1", "ek-revoked")
+    assert reason(answer(begin()), crls=crls) == ("A1", "ek-revoked")
+    ek, _ = finish(answer(begin(crls=[MAKERS.revocation_list(now=NOW)])), crls=[MAKERS.revocation_list(now=NOW)])
+    assert [each.code for each in ek.deviations] == ["ek-crl-absent"]
 
 
 def test_trust_that_ended_between_the_two_requests() -> None:
@@ -109,3 +167,14 @@ def test_a_wrong_proof(proof: bytes) -> None:
 def test_a_kind_of_ek_that_nobody_knows() -> None:
     with pytest.raises(MalformedError):
         begin(replace(MESSAGE, ek_kind=250))
+
+
+def test_the_largest_introduction_fits_into_the_cookie() -> None:
+    large = EnrolBegin(EkKind.P256, bytes(8192), KEYS.ek.encode(), (bytes(8192),) * 4, KEYS.ak.encode())
+    pins = {host_id(KEYS.ek): EkClass.HARDWARE}
+    message = answer(begin(large, pins=pins))
+    assert parse_request(encode_request(large)) == large
+    assert parse_request(encode_request(message)) == message
+    assert finish(message, pins=pins)[0].host_id == host_id(KEYS.ek)
+    with pytest.raises(MalformedError, match="32768 bytes together"):
+        parse_request(encode_request(replace(large, intermediates=((*large.intermediates, b"x")))))

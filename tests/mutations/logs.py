@@ -6,6 +6,12 @@ from __future__ import annotations
 from .mutation import Mutation
 
 _BOOT, _IMA, _CHECKS = "verify/boot_log.py", "verify/ima_log.py", "policy/checks.py"
+_REPLAY, _FILE, _KNOWN, _WIRE = (
+    "verify/ima_replay.py",
+    "verify/runtime_file.py",
+    "verify/known_files.py",
+    "wire/ima_log.py",
+)
 _BOOT_TESTS = ("tests/verify/test_boot_log.py", "tests/attacks/test_logs.py")
 _IMA_TESTS = ("tests/verify/test_ima_log.py", "tests/attacks/test_logs.py")
 _FILE_TESTS = ("tests/policy/test_runtime_files.py", "tests/policy/test_appraise.py")
@@ -14,6 +20,9 @@ _FILE_TESTS = ("tests/policy/test_runtime_files.py", "tests/policy/test_appraise
 def _attack(name: str) -> tuple[str, ...]:
     return (f"tests/attacks/test_logs.py::{name}",)
 
+
+_KNOWN_TESTS = ("tests/verify/test_known_files.py",)
+_PART_TESTS = ("tests/verify/test_runtime_state.py",)
 
 MUTATIONS = (
     Mutation("C1", "wire/tcg_log.py", "    if stop > len(data):\n        raise _bad(f\"an event declares", "    if False:\n        raise _bad(f\"an event declares", ("tests/wire/test_tcg_log.py",)),
@@ -38,24 +47,43 @@ MUTATIONS = (
     Mutation("C6", _BOOT, "if counts and databases.setdefault(variable.name, variable) != variable:", "if counts and databases.setdefault(variable.name, variable) is None:", _BOOT_TESTS),
     Mutation("C6", _BOOT, ".get(switch.data) if switch and separated else None", ".get(switch.data) if switch else None", _BOOT_TESTS),
     Mutation("C6", _BOOT, "    if fatal:\n        raise Rejected(*fatal)\n", "", _BOOT_TESTS),
-    Mutation("D1", _IMA, "            else:\n                problems.append(problem)\n", "", _IMA_TESTS),
-    Mutation("D1", _IMA, "    if entry.pcr != IMA_PCR:\n        text", "    if False:\n        text", _IMA_TESTS),
+    Mutation("D1", _FILE, "            else:\n                problems.append(problem)\n", "", _IMA_TESTS),
+    Mutation("D1", _FILE, "    if entry.pcr != IMA_PCR:\n        text", "    if False:\n        text", _IMA_TESTS),
     Mutation("D1", _CHECKS, "    findings = [finding for finding in log.findings if finding.fatal]\n", "    findings = []\n", _FILE_TESTS),
-    Mutation("D2", _IMA, "    if computed != recorded:", "    if False:", _attack("test_ima_entry_altered")),
-    Mutation("D2", _IMA, "file.buffer is None or digest_of(file.algorithm, file.buffer) == file.digest:", "True:", _IMA_TESTS),
+    Mutation("D2", _REPLAY, "        computed: bytes = logged(data).digest()\n        if computed != recorded:", "        computed: bytes = logged(data).digest()\n        if False:", _IMA_TESTS),
+    Mutation("D2", _FILE, "file.buffer is None or digest_of(file.algorithm, file.buffer) == file.digest:", "True:", _IMA_TESTS),
     Mutation("D3", _IMA, "    if ahead > max_ahead:", "    if False:", _attack("test_log_ahead_of_the_quote_by_more_than_allowed")),
-    Mutation("D3", _IMA, "        if value == quoted:\n            return", "        if length_hint(left) == 0:\n            return", _attack("test_ima_entry_dropped")),
+    Mutation("D3", _REPLAY, "        if value == quoted:\n            return", "        if length_hint(left) == 0:\n            return", _attack("test_ima_entry_dropped")),
     Mutation("D4", _IMA, "    if complete:\n", "    if False:\n", _attack("test_boot_aggregate_of_another_boot")),
     Mutation("D4", _IMA, "    if file.path != _BOOT_AGGREGATE or ", "    if ", _IMA_TESTS),
     Mutation("D6", _IMA, "    if found.at_seen != seen.aggregate:", "    if False:", _attack("test_log_that_does_not_continue")),
     Mutation("D6", _IMA, "    if seen is not None and seen.reset_count != reset_count:", "    if False:", _IMA_TESTS),
-    Mutation("D6", _IMA, "    if state is None or have != (reset_count, start, bank, log.digest_size):", "    if state is None:", _IMA_TESTS),
+    Mutation("D6", _IMA, "    if state is None or have != (reset_count, start, bank, log.digest_size):", "    if state is None:", _PART_TESTS),
     Mutation("D6", "authority/launches.py", "                tx.update_runtime(launch.evidence.host_id, host.runtime.seen)\n", "                pass\n", _attack("test_log_that_does_not_continue")),
     Mutation("D3", "launch/machine.py", "                max_ahead=max_ahead,\n", "                max_ahead=1 << 30,\n", _attack("test_log_ahead_of_the_quote_by_more_than_allowed")),
     Mutation("D6", "launch/machine.py", "                seen=known.seen,\n", "                seen=None,\n", _attack("test_log_that_does_not_continue")),
+    Mutation("D2", _WIRE, "        elif (entry := find(key)) is not None and startswith(raw := entry[0], pos):", "        elif (entry := find(key)) is not None and (raw := entry[0]):", _KNOWN_TESTS),
+    Mutation("D2", _WIRE, "        if (run := find_run(key)) is not None and startswith(run[0], pos):", "        if (run := find_run(key)) is not None:", _KNOWN_TESTS),
+    Mutation("D2", _WIRE, "if known and size == _KEY - 4 else", "if known else", _KNOWN_TESTS),
+    Mutation("D2", _REPLAY, "        found = _search(log.columns, hasher(bank), extension, begin, quoted, mark, use_known=False)", "        found = _search(log.columns, hasher(bank), extension, begin, quoted, mark, use_known=use_known)", _KNOWN_TESTS),
+    Mutation("D2", _IMA, "    if known is not None and not found.findings:", "    if known is not None:", _KNOWN_TESTS),
+    Mutation("D2", _IMA, "(known is not None and known.bank is not bank)", "False", _KNOWN_TESTS),
+    Mutation("D1", _IMA, "            if files[raw] is not None:", "            if True:", _KNOWN_TESTS),
+    Mutation("D5", _KNOWN, "        if record is None or record[0] != raw or stack in record[2]:", "        if record is None or stack in record[2]:", _KNOWN_TESTS),
+    Mutation("D5", _IMA, "if mark is not None and stack in mark}", "if mark is not None}", _KNOWN_TESTS),
+    Mutation("D5", _IMA, "        if stack is None or self.known is None:", "        if stack is None:", _KNOWN_TESTS),
+    Mutation("D5", _IMA, "            for number, raw in self.part.kept:\n                yield number, raw, self._file(number, raw)\n", "            pass\n", _PART_TESTS),
+    Mutation("D5", _IMA, "[*(part.kept if part else ()), *fresh]", "fresh", _PART_TESTS),
+    Mutation("D5", _CHECKS, "            kept.append((number, raw))\n            unlisted", "            unlisted", _PART_TESTS),
+    Mutation("D5", _CHECKS, "        if file is None:\n            kept.append((number, raw))\n", "        if file is None:\n            pass\n", _PART_TESTS),
+    Mutation("D5", _CHECKS, "sum(len(raw) for _, raw in kept) > MAX_KEPT or ", "", _PART_TESTS),
+    Mutation("D3", _CHECKS, " or any(f.clause == \"D3\" for f in log.findings)", "", _PART_TESTS),
+    Mutation("D4", _IMA, "    aggregate = _check_boot_aggregate(decode_entry(first, log.digest_size, 0), pcrs.values, findings)", "    aggregate = \"0-9\" if part else _check_boot_aggregate(decode_entry(first, log.digest_size, 0), pcrs.values, findings)", _PART_TESTS),
+    Mutation("D6", _REPLAY, "    at_mark = value if start + before == mark else None", "    at_mark = value if start + before == mark else begin.aggregate", _PART_TESTS),
+    Mutation("D6", _REPLAY, "        return Prefix(begin.entries, quoted if mark == begin.entries else None, {})", "        return Prefix(begin.entries, quoted, {})", _PART_TESTS),
     Mutation("D5", _CHECKS, "        return RuntimeResult((Finding(\"D5\", \"runtime-file\", \"there is no verified runtime log\"),), None)", "        return RuntimeResult((), None)", _FILE_TESTS),
     Mutation("D5", _CHECKS, "        return RuntimeResult((Finding(\"D5\", \"runtime-file\", f\"stack {stack.label} lists no files\"),), None)", "        return RuntimeResult((), None)", _FILE_TESTS),
-    Mutation("D5", _CHECKS, "    if log.part is not None and log.part.stack != stack.digest:", "    if False:", _FILE_TESTS),
+    Mutation("D5", _CHECKS, "    if log.part is not None and log.part.stack != stack.digest:", "    if False:", _PART_TESTS),
     Mutation("D5", _CHECKS, "        elif not _allowed(file, stack):", "        elif False:", _attack("test_altered_binary")),
     Mutation("D5", _CHECKS, "    if file.kind == \"verity\":\n        return False", "    if False:\n        return False", _FILE_TESTS),
     Mutation("D5", _CHECKS, "    digest = (file.alg, file.digest)\n    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:", "    digest = (file.alg, file.digest)\n    if any(digest in files for files in stack.files.values()) or digest in stack.any_path:", _FILE_TESTS),

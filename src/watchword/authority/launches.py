@@ -82,11 +82,9 @@ class Launches:
     # -- enrolment ---------------------------------------------------------------------------------------------
 
     def _enrol_begin(self, request: EnrolBegin, keys: Keyring, now: int) -> EnrolChallenge:
-        trusted = self._snapshots.current()
         return enrol.begin(
             request,
-            anchors=trusted.anchors,
-            pins=trusted.pins,
+            trusted=self._snapshots.current().trusted,
             now=now,
             cookie_key=_cookie_key(keys),
             secret=secrets.token_bytes(enrol.SECRET_SIZE),
@@ -94,10 +92,8 @@ class Launches:
         )
 
     def _enrol_finish(self, request: EnrolFinish, keys: Keyring, now: int) -> Enrolled:
-        trusted = self._snapshots.current()
-        ek, ak = enrol.finish(
-            request, anchors=trusted.anchors, pins=trusted.pins, now=now, cookie_key=_cookie_key(keys)
-        )
+        trusted = self._snapshots.current().trusted
+        ek, ak = enrol.finish(request, trusted=trusted, now=now, cookie_key=_cookie_key(keys))
         host = Host(
             host_id=ek.host_id,
             ek_public=ek.public.encode(),
@@ -154,12 +150,13 @@ class Launches:
 
     def _known(self, launch: Launch) -> Known:
         generation, host = self._store.host_now(launch.evidence.host_id)
-        releases = self._snapshots.at(generation).releases
+        snapshot = self._snapshots.at(generation)
         profile = self._snapshots.profile(launch.grant.profile)
         if host is None:
-            return Known(None, False, None, None, profile, releases)
+            return Known(None, False, None, None, profile, snapshot.releases)
         ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
-        return Known(ak, host.revoked, host.last, host.runtime, profile, releases)
+        files = self._snapshots.known_files(snapshot, profile.bank) if profile is not None else None
+        return Known(ak, host.revoked, host.last, host.runtime, profile, snapshot.releases, files)
 
     @staticmethod
     def _decide(launch: Launch, tx: Transaction, refused: Rejected | None) -> Rejected | None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from watchword.authority.store import StackRow, Store
+from watchword.launch.enrol import Trusted
 from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
 from watchword.policy.stack import CompiledStack
-from watchword.verify.ek import EkClass, TrustAnchor
+from watchword.policy.teach import teach
+from watchword.verify.known_files import KnownFiles
+from watchword.verify.roots import IntermediatePool
+from watchword.wire.tpm.algorithms import Alg
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -24,11 +27,10 @@ _MAX_PROFILES = 1024  # parsed profiles kept
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Trust anchors, pinned EKs (class by host id) and stack releases at one ``generation`` of the store."""
+    """Whose TPMs are believed, and stack releases, at one ``generation`` of the store."""
 
     generation: int
-    anchors: tuple[TrustAnchor, ...]
-    pins: Mapping[bytes, EkClass]
+    trusted: Trusted
     releases: tuple[StackRelease, ...]
 
 
@@ -39,7 +41,9 @@ class Snapshots:
         self._store = store
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
+        self._pool: tuple[tuple[bytes, ...], IntermediatePool] = ((), IntermediatePool.of(()))
         self._profiles: OrderedDict[bytes, Profile] = OrderedDict()
+        self._files: dict[Alg, tuple[int, KnownFiles]] = {}
 
     def current(self) -> Snapshot:
         """The snapshot of the store as it is now."""
@@ -53,8 +57,7 @@ class Snapshots:
         with self._lock:
             self._snapshot = Snapshot(
                 generation=generation,
-                anchors=tuple(row.anchor for row in self._store.anchors()),
-                pins={pin.host_id: pin.ek_class for pin in self._store.pins()},
+                trusted=self._read_trusted(),
                 releases=self._compile(),
             )
             return self._snapshot
@@ -73,6 +76,28 @@ class Snapshots:
             while len(self._profiles) > _MAX_PROFILES:
                 self._profiles.popitem(last=False)
         return profile
+
+    def known_files(self, snapshot: Snapshot, bank: Alg) -> KnownFiles:
+        """What the stacks of ``snapshot`` list, as kernels measure it into ``bank``; shared by all hosts."""
+        with self._lock:
+            kept = self._files.get(bank)
+            if kept is None or kept[0] != snapshot.generation:
+                known = KnownFiles(bank)
+                for release in snapshot.releases:
+                    teach(known, release.stack)
+                kept = self._files[bank] = (snapshot.generation, known)
+            return kept[1]
+
+    def _read_trusted(self) -> Trusted:
+        ders = self._store.intermediates()
+        if self._pool[0] != ders:
+            self._pool = ders, IntermediatePool.of(ders)
+        return Trusted(
+            anchors=tuple(row.anchor for row in self._store.anchors()),
+            pins={pin.host_id: pin.ek_class for pin in self._store.pins()},
+            intermediates=self._pool[1],
+            crls=tuple(row.crl for row in self._store.crls()),
+        )
 
     def _compile(self) -> tuple[StackRelease, ...]:
         before = {r.digest: r.stack for r in self._snapshot.releases} if self._snapshot else {}

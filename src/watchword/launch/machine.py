@@ -35,6 +35,7 @@ from watchword.policy.release import StackRelease
 from watchword.verify.ak import VerifiedAk
 from watchword.verify.host import VerifiedHost, verify_host
 from watchword.verify.ima_log import RuntimeSeen
+from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen
 from watchword.wire.evidence import Evidence, binding
 from watchword.wire.messages import Release
@@ -82,6 +83,7 @@ class Known:
     seen: RuntimeSeen | None
     profile: Profile | None
     releases: Sequence[StackRelease]
+    files: KnownFiles | None = None  # saves time, decides nothing
 
 
 class Launch:
@@ -256,6 +258,7 @@ class Launch:
                 last=known.last,
                 seen=known.seen,
                 max_ahead=max_ahead,
+                known=known.files,
             )
         except MalformedError as error:
             raise Rejected(Finding("C1", "evidence-malformed", error.message)) from None

@@ -200,6 +200,7 @@ def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> Runti
 def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tuple[int, bytes]], list[RuntimeFile]]:
     """Every entry that ``stack`` does not allow, and those of them that are files."""
     kept: list[tuple[int, bytes]] = []
+    cleared = False
     unlisted: list[RuntimeFile] = []
     for number, raw, file in log.besides(stack.digest):
         if file is None:
@@ -209,6 +210,9 @@ def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tu
             unlisted.append(file)
         elif log.known is not None:
             log.known.clear(stack.digest, raw)
+            cleared = True
+    if cleared and log.known is not None and not kept:
+        log.known.join(log.quoted)
     return kept, unlisted
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from watchword.policy.document import digest_name
 from watchword.policy.profile import Profile, Rules
 from watchword.policy.stack import RUNTIME_PCR, CompiledStack
+from watchword.wire.tpm.algorithms import hash_name
 
 __all__ = ["explain_profile", "explain_stack"]
 
@@ -18,6 +19,8 @@ def explain_profile(profile: Profile) -> list[str]:
         f"Profile {profile.name}, id {profile.id.hex()}",
         f"Quotes PCRs {_numbers(profile.pcrs)} of the {digest_name(profile.bank)} bank.",
     ]
+    for selection in profile.also:
+        lines.append(f"Quotes PCRs {_numbers(selection.pcrs)} of the {hash_name(selection.bank)} bank as well.")
     if RUNTIME_PCR in profile.pcrs:
         lines.append(f"The runtime log may run ahead of the quote by {profile.max_log_ahead} entries.")
     if profile.tpm_firmware is not None:

@@ -27,6 +27,7 @@ MAX_PROFILE_SIZE = 256 * 1024
 DEFAULT_MAX_AGE = 300  # seconds between challenge and appraisal
 DEFAULT_LOG_AHEAD = 1000  # runtime log entries that may follow the quoted ones
 _WHAT = "profile"
+_ALSO = {"sha1": Alg.SHA1}
 _SECURE_BOOT_PCR = 7
 
 
@@ -63,6 +64,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pcrs: Annotated[tuple[Pcr, ...], Meta(min_length=1, max_length=24)]
     levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=100)]
     max_log_ahead: Annotated[int, Meta(ge=0, le=1_000_000)] = DEFAULT_LOG_AHEAD
+    also: dict[str, Annotated[tuple[Pcr, ...], Meta(min_length=1, max_length=24)]] = {}
     tpm_firmware: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1024)] | None = None
 
 
@@ -70,8 +72,8 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Profile:
     """A profile document. ``id`` is the SHA-256 of its bytes (32 bytes), ``levels`` are ordered lowest first.
 
-    ``pcrs`` of ``bank`` are quoted; ``max_log_ahead`` counts runtime log entries; ``tpm_firmware`` are the firmware
-    versions that a quote may carry (None: any).
+    ``pcrs`` of ``bank`` are quoted, and ``also`` of further banks; ``max_log_ahead`` counts runtime log entries;
+    ``tpm_firmware`` are the firmware versions that a quote may carry (None: any).
     """
 
     id: bytes
@@ -80,6 +82,7 @@ class Profile:
     pcrs: tuple[int, ...]
     levels: tuple[Level, ...]
     max_log_ahead: int
+    also: Selections
     tpm_firmware: frozenset[int] | None
 
     @classmethod
@@ -100,12 +103,13 @@ class Profile:
             pcrs=document.pcrs,
             levels=document.levels,
             max_log_ahead=document.max_log_ahead,
+            also=_also(document, bank),
             tpm_firmware=_firmware(document.tpm_firmware),
         )
 
     def selections(self) -> Selections:
-        """What the host must quote."""
-        return (PcrSelection(self.bank, self.pcrs),)
+        """What the host must quote: the bank that is judged by, then the others that the log must explain too."""
+        return (PcrSelection(self.bank, self.pcrs), *self.also)
 
     def boot_selections(self) -> Selections:
         """What a secret is sealed to: the quoted PCRs without the runtime log's, which moves all the time."""
@@ -115,6 +119,20 @@ class Profile:
         """The rank of a level by name, 1 for the lowest; None when there is no such level."""
         ranks: Mapping[str, int] = {entry.name: rank for rank, entry in enumerate(self.levels, 1)}
         return ranks.get(level)
+
+
+def _also(document: _Document, bank: Alg) -> Selections:
+    """The further banks, in the order of their numbers: SHA-1 is welcome here, where nothing rests on it."""
+    found = []
+    for name, pcrs in document.also.items():
+        alg = (_ALSO | DIGEST_NAMES).get(name)
+        if alg is None or alg is bank:
+            fail(_WHAT, f"also.{name}", f"is not another one of {', '.join({**_ALSO, **DIGEST_NAMES})}")
+        check_pcrs(_WHAT, pcrs)
+        if RUNTIME_PCR in pcrs:
+            fail(_WHAT, f"also.{name}", f"PCR {RUNTIME_PCR} is judged in the profile's own bank")
+        found.append(PcrSelection(alg, pcrs))
+    return tuple(sorted(found, key=lambda selection: selection.bank))
 
 
 def _check_levels(document: _Document) -> None:

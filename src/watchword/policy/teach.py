@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 from watchword.policy.stack import CompiledStack
-from watchword.verify.ima_log import read_file
 from watchword.verify.known_files import KnownFiles
+from watchword.verify.runtime_file import read_file
 from watchword.wire.ima_log import IMA_PCR, ImaEntry, encode_entry
 from watchword.wire.tpm.algorithms import HASHES, Alg, digest
 

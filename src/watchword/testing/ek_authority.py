@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from cryptography import x509
@@ -79,6 +79,17 @@ class EkAuthority:
                 x509.SubjectAlternativeName([x509.DirectoryName(_tpm_name())]), critical=True
             )
         return _signed(builder, self._key)
+
+    def revocation_list(self, *revoked: bytes, now: int, lifetime: int = 30 * 86400) -> bytes:
+        """The issuer's list (DER), made at ``now`` (Unix seconds), of ``revoked``, certificates that it issued."""
+        start = datetime.fromtimestamp(now, UTC)
+        builder = x509.CertificateRevocationListBuilder(self._name, start, start + timedelta(seconds=lifetime))
+        for der in revoked:
+            serial = x509.load_der_x509_certificate(der).serial_number
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start).build()
+            )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def _new_key(key_type: str) -> CaKey:

@@ -25,8 +25,11 @@ from watchword.verify.certificate_key import RSAES_OAEP, Algorithm, parameters_f
 from watchword.verify.der import INTEGER, SEQUENCE, Der, explicit, whole_sequence
 from watchword.verify.distinguished_name import Attribute, attributes, is_ordered, name_text
 from watchword.verify.extensions import Extensions, read_extensions, read_tpm_names
+from watchword.wire.der_chain import MAX_CERTIFICATE, MAX_CHAIN, split_der_chain
 
 __all__ = [
+    "MAX_CERTIFICATE",
+    "MAX_CHAIN",
     "Certificate",
     "StoredCertificate",
     "fingerprint",
@@ -39,9 +42,6 @@ __all__ = [
     "tpm_names",
 ]
 
-MAX_CERTIFICATE: Final = 8192  # bytes; the largest we have seen has 2100
-MAX_NV_CHAIN: Final = 32768  # bytes; TPMs have far less NV memory
-MAX_CHAIN: Final = 8  # certificates
 _MAX_SERIAL: Final = 1 << 159  # RFC 5280, 4.1.2.2: 20 bytes
 
 _WHAT, _CODE = "EK certificate", "ek-certificate-malformed"
@@ -122,16 +122,7 @@ def parse_nv_chain(data: bytes) -> tuple[bytes, ...]:
     ``data`` is the contents of those indices in ascending order, at most 32 KiB; at most 8 certificates, each of which
     parses. Only padding may follow. Raises MalformedError. TCG EK Credential Profile, 2.2.1.5.
     """
-    if len(data) > MAX_NV_CHAIN:
-        raise _malformed(f"a chain longer than {MAX_NV_CHAIN} bytes")
-    found: list[bytes] = []
-    at = 0
-    while at < len(data) and not _is_padding(data[at:]):
-        if len(found) == MAX_CHAIN:
-            raise _malformed(f"a chain of more than {MAX_CHAIN} certificates")
-        found.append(Certificate.parse(_first_element(data[at:])).der)
-        at += len(found[-1])
-    return tuple(found)
+    return tuple(Certificate.parse(der).der for der in split_der_chain(data))
 
 
 def pem_certificates(data: bytes) -> Iterator[bytes]:

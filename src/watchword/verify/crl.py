@@ -18,7 +18,7 @@ from watchword.verify.der import BOOLEAN, GENERALIZED_TIME, SEQUENCE, UTC_TIME, 
 from watchword.verify.distinguished_name import attributes, same_name
 from watchword.verify.extensions import KeyUsage
 
-__all__ = ["MAX_CRL", "RevocationList", "check_revocation"]
+__all__ = ["MAX_CRL", "RevocationList", "check_revocation", "list_fault"]
 
 MAX_CRL: Final = 1 << 20  # bytes, about 30,000 entries
 _CODE: Final = "crl-malformed"
@@ -123,7 +123,7 @@ def check_revocation(chain: Sequence[Certificate], crls: Sequence[RevocationList
 
 
 def _look_up(certificate: Certificate, issuer: Certificate, named: Sequence[RevocationList], now: int) -> None:
-    faults = [_fault(crl, issuer, now) for crl in named]
+    faults = [list_fault(crl, issuer, now) for crl in named]
     for crl, fault in zip(named, faults, strict=True):
         if not fault and certificate.serial_number in crl.revoked:
             actual = f"serial {certificate.serial_number:x}, fingerprint {fingerprint(certificate.der)}"
@@ -135,7 +135,8 @@ def _look_up(certificate: Certificate, issuer: Certificate, named: Sequence[Revo
         raise Rejected(Finding("A1", "ek-crl", "the CRL of an issuer cannot be used", actual=why))
 
 
-def _fault(crl: RevocationList, issuer: Certificate, now: int) -> str:
+def list_fault(crl: RevocationList, issuer: Certificate, now: int) -> str:
+    """Why ``crl``, which bears the name of ``issuer``, cannot be used at ``now`` (Unix seconds); or an empty string."""
     usage = issuer.extensions.usage
     if usage is None or KeyUsage.CRL_SIGN not in usage:
         return "the issuer may not sign CRLs"

@@ -215,9 +215,14 @@ def _anchor_certificate(der: bytes) -> Certificate:
 
 def _load_crls(crls: Sequence[bytes]) -> list[RevocationList]:
     try:
-        return [RevocationList.parse(der) for der in crls]
+        return [_revocation_list(der) for der in crls]
     except MalformedError as error:
         raise UsageError("crl-unreadable", f"a CRL cannot be used: {error.message}") from None
+
+
+@lru_cache(maxsize=256)  # hosts that enrol must not make an authority parse the same megabyte again and again
+def _revocation_list(der: bytes) -> RevocationList:
+    return RevocationList.parse(der)
 
 
 # --- A2: the public area --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.ak import VerifiedAk
 from watchword.verify.boot_log import VerifiedBootLog, verify_boot_log
 from watchword.verify.ima_log import RuntimeSeen, VerifiedRuntimeLog, verify_ima_log
+from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen, VerifiedPcrs, verify_quote
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
@@ -57,17 +58,19 @@ def verify_host(
     seen: RuntimeSeen | None,
     max_ahead: int,
     firmware_allowed: frozenset[int] | None = None,
+    known: KnownFiles | None = None,
 ) -> VerifiedHost:
     """Run the whole list over one piece of evidence.
 
     ``ak`` was proven at enrolment (A1 to A4) and ``revoked`` is what the authority has on file for its host (A5).
     ``attest`` is a TPMS_ATTEST and ``signature`` a TPMT_SIGNATURE as they arrived; ``pcrs`` are the values the host
     claims; ``binding`` (32 bytes) is the extraData that the caller recomputed, over a nonce whose freshness and single
-    use the caller answers for (B6); ``selections`` is what was asked for, of one bank; ``last`` and ``seen`` are what
-    this host showed before, if anything; at most ``max_ahead`` runtime entries may follow the quote.
+    use the caller answers for (B6); ``selections`` is what was asked for, the bank to judge by first: the logs must
+    lead to the quoted values of every bank; ``last`` and ``seen`` are what this host showed before, if anything; at
+    most ``max_ahead`` runtime entries may follow the quote; ``known`` saves work that was done for other hosts.
     Raises MalformedError or Rejected with the clause of the first check that fails.
     """
-    bank = _only_bank(selections)
+    _check_banks(selections)
     if revoked:  # A5
         raise Rejected(
             Finding("A5", "host-revoked", "this host was revoked or merged with another", actual=ak.host_id.hex())
@@ -84,14 +87,14 @@ def verify_host(
         last=last,
         firmware_allowed=firmware_allowed,
     )
-    # C1 the log parses, C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot
-    boot = _boot_log(_BootQuestion.of(event_log, verified, bank))
+    # C1 the log parses, C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot; in every bank
+    boot = [_boot_log(_BootQuestion.of(event_log, verified, selection.bank)) for selection in selections]
     runtime = None
     if _RUNTIME_PCR in selections[0].pcrs:
-        entries = ImaLog.parse(ima_log)  # D1
+        entries = ImaLog.parse(ima_log, known)  # D1
         # D2 template digests, D3 a prefix replays, D4 boot_aggregate, D6 continues what was seen
-        runtime = verify_ima_log(entries, verified, bank, max_ahead=max_ahead, seen=seen)
-    return VerifiedHost(_PROOF, ak, verified, boot, runtime)
+        runtime = verify_ima_log(entries, verified, selections[0].bank, max_ahead=max_ahead, seen=seen, known=known)
+    return VerifiedHost(_PROOF, ak, verified, boot[0], runtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,9 @@ def _verify_boot_log(question: _BootQuestion) -> VerifiedBootLog:
 _remembered = lru_cache(_REMEMBERED)(_verify_boot_log)
 
 
-def _only_bank(selections: Selections) -> Alg:
-    if len(selections) != 1:
-        raise MalformedError("selection: exactly one PCR bank is quoted")
-    return selections[0].bank
+def _check_banks(selections: Selections) -> None:
+    banks = [selection.bank for selection in selections]
+    if not banks or len(set(banks)) != len(banks):
+        raise MalformedError("selection: at least one PCR bank is quoted, and each once")
+    if any(_RUNTIME_PCR in selection.pcrs for selection in selections[1:]):
+        raise MalformedError(f"selection: PCR {_RUNTIME_PCR} is judged in the first bank only")

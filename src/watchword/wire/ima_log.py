@@ -17,22 +17,29 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Protocol, TypeAlias, overload
 
 from watchword.errors import MalformedError
-from watchword.wire.tpm.algorithms import Alg, digest, digest_size, hasher
+from watchword.wire.ima_entry import TEMPLATES, ImaEntry, MeasuredFile, template_digest
+from watchword.wire.tpm.algorithms import Alg, digest_size, hasher
 
 __all__ = [
     "IMA_PCR",
     "MAX_ENTRY",
     "MAX_LOG",
     "TEMPLATES",
+    "Entries",
+    "KnownEntries",
+    "Run",
     "ImaEntry",
     "ImaLog",
     "MeasuredFile",
+    "decode_entry",
+    "encode_entry",
+    "record_data",
+    "record_key",
     "replay",
     "template_digest",
 ]
@@ -44,144 +51,110 @@ _OLD_NAME = 256  # the "ima" template hashes the file name in a zero-padded buff
 _PCRS = 24
 
 IMA_PCR = 10
+#: Entries that were looked at before and followed each other: their bytes as logged, together and one by one, what each
+#: extends its PCR by, and a mark of the caller's that each bears. Many of them are one comparison.
+Run: TypeAlias = tuple[bytes, list[bytes], list[bytes], list[frozenset[bytes]]]
+
+
+class KnownEntries(Protocol):
+    """Runs by the :func:`record_key` of their first entry: those of several entries, and those of one."""
+
+    @property
+    def runs(self) -> Mapping[bytes, Run]: ...
+
+    @property
+    def entries(self) -> Mapping[bytes, tuple[bytes, bytes, frozenset[bytes]]]: ...
+
+
 _HEAD = {size: struct.Struct(f"<I{size}sI") for size in (20, 32, 48, 64)}
 _LE32 = struct.Struct("<I")
+_KEY = 24  # bytes: PCR and SHA-1 digest
 _DIGESTS = {20: Alg.SHA1, 32: Alg.SHA256, 48: Alg.SHA384, 64: Alg.SHA512}
 _NAME = re.compile(rb"[\x21-\x7e]{1,%d}" % _MAX_NAME)
 
-#: The fields of each template that the kernel defines. Any other name may be a list of fields, "d-ng|n-ng|sig".
-TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "ima": ("d", "n"),
-        "ima-ng": ("d-ng", "n-ng"),
-        "ima-ngv2": ("d-ngv2", "n-ng"),
-        "ima-sig": ("d-ng", "n-ng", "sig"),
-        "ima-sigv2": ("d-ngv2", "n-ng", "sig"),
-        "ima-buf": ("d-ng", "n-ng", "buf"),
-        "ima-modsig": ("d-ng", "n-ng", "sig", "d-modsig", "modsig"),
-        "evm-sig": (
-            "d-ng", "n-ng", "evmsig", "xattrnames", "xattrlengths", "xattrvalues", "iuid", "igid", "imode",
-        ),
-    }
-)  # fmt: skip
-_FIELDS = frozenset(name for fields in TEMPLATES.values() for name in fields)
-_HASH_SIZES = {
-    b"md5": 16, b"sha1": 20, b"rmd160": 20, b"sha224": 28, b"sha256": 32, b"sha384": 48, b"sha512": 64,
-    b"wp256": 32, b"wp384": 48, b"wp512": 64, b"tgr128": 16, b"tgr160": 20, b"tgr192": 24, b"sm3": 32,
-    b"sm3-256": 32, b"sm3_256": 32, b"streebog256": 32, b"streebog512": 64,
-    b"sha3-256": 32, b"sha3-384": 48, b"sha3-512": 64,
-}  # fmt: skip
 
+class Entries(Sequence[ImaEntry]):
+    """The entries of a log that was parsed, each taken apart only when it is asked for.
 
-@dataclass(frozen=True, slots=True)
-class MeasuredFile:
-    """What one entry says about a file or a buffer.
-
-    ``path`` is whatever the host wrote: any bytes but NUL, control characters included. ``algorithm`` is the kernel's
-    name ("sha256"), ``kind`` "ima" or "verity" in the v2 templates, ``signature`` and ``buffer`` are None when absent.
+    A verifier reads the columns and nothing else, since an :class:`ImaEntry` takes longer to make than to hash:
+    ``raws`` has the bytes of each entry, ``extends`` and ``marks`` what was known of it before, else None.
     """
 
-    path: bytes
-    algorithm: str
-    digest: bytes
-    kind: str = "ima"
-    signature: bytes | None = None
-    buffer: bytes | None = None
+    __slots__ = ("extends", "marks", "raws", "size")
 
+    def __init__(
+        self, raws: list[bytes], extends: list[bytes | None], marks: list[frozenset[bytes] | None], size: int
+    ) -> None:
+        self.raws = raws
+        self.extends = extends
+        self.marks = marks
+        self.size = size
 
-class ImaEntry(NamedTuple):
-    """One measurement. A named tuple, since logs have a hundred thousand of them and this is four times cheaper.
+    def __len__(self) -> int:
+        return len(self.raws)
 
-    ``number`` counts from 0; ``data`` is exactly what the template digest covers, in the old "ima" template with
-    the name padded.
-    """
+    @overload
+    def __getitem__(self, index: int) -> ImaEntry: ...
 
-    number: int
-    pcr: int
-    digest: bytes
-    template: str
-    data: bytes
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ImaEntry, ...]: ...
 
-    @property
-    def violation(self) -> bool:
-        """True for an entry that is extended as all-ones because its measurement could not be trusted."""
-        return not any(self.digest)
+    def __getitem__(self, index: int | slice) -> ImaEntry | tuple[ImaEntry, ...]:
+        numbers = range(len(self.raws))[index]
+        if isinstance(numbers, range):
+            return tuple(decode_entry(self.raws[number], self.size, number) for number in numbers)
+        return decode_entry(self.raws[numbers], self.size, numbers)
 
-    def fields(self) -> dict[str, bytes]:
-        """The template's fields by name, raw.
+    def __iter__(self) -> Iterator[ImaEntry]:
+        for number, raw in enumerate(self.raws):
+            yield decode_entry(raw, self.size, number)
 
-        Raises MalformedError when the template is not known or the data does not consist of exactly its fields.
-        """
-        names = TEMPLATES.get(self.template)
-        if names is None:
-            names = tuple(self.template.split("|"))
-            if not _FIELDS.issuperset(names) or len(set(names)) != len(names):
-                raise MalformedError(f"IMA entry {self.number}: unknown template {self.template!r}")
-        if self.template == "ima":
-            return {"d": self.data[:20], "n": self.data[20:].rstrip(b"\0")}
-        data, pos, values = self.data, 0, {}
-        for name in names:
-            start = pos + 4
-            if start > len(data):
-                raise MalformedError(f"IMA entry {self.number}: field {name!r} is missing")
-            pos = start + _LE32.unpack_from(data, pos)[0]
-            if pos > len(data):
-                raise MalformedError(f"IMA entry {self.number}: field {name!r} is cut short")
-            values[name] = data[start:pos]
-        if pos != len(data):
-            raise MalformedError(f"IMA entry {self.number}: bytes after the last field")
-        return values
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Entries | tuple) else NotImplemented
 
-    def file(self) -> MeasuredFile:
-        """The measured file: path, digest with its algorithm, signature. Raises MalformedError like :meth:`fields`."""
-        values = self.fields()
-        path = values.get("n-ng", values.get("n", b"\0")).removesuffix(b"\0")
-        if b"\0" in path:
-            raise MalformedError(f"IMA entry {self.number}: the path has a NUL in it or is missing")
-        kind, algorithm, digest = self._digest_field(values)
-        signature = values.get("sig") or values.get("evmsig") or None
-        return MeasuredFile(path, algorithm, digest, kind, signature, values.get("buf"))
-
-    def _digest_field(self, values: Mapping[str, bytes]) -> tuple[str, str, bytes]:
-        """Kind, algorithm and digest out of d ("…"), d-ng ("alg:\\0…") or d-ngv2 ("kind:alg:\\0…")."""
-        if "d" in values:
-            old = values["d"]
-            if len(old) not in (16, 20):
-                raise MalformedError(f"IMA entry {self.number}: a digest of {len(old)} bytes")
-            return "ima", "sha1" if len(old) == 20 else "md5", old
-        label, separator, digest = values.get("d-ngv2", values.get("d-ng", b"")).partition(b":\0")
-        kind, colon, algorithm = label.rpartition(b":")
-        if ("d-ngv2" in values) != bool(colon) or kind not in (b"", b"ima", b"verity"):
-            raise MalformedError(f"IMA entry {self.number}: not a digest field of its template")
-        if not separator or _HASH_SIZES.get(algorithm) != len(digest):
-            raise MalformedError(f"IMA entry {self.number}: digest and algorithm do not fit together")
-        return kind.decode() or "ima", algorithm.decode(), digest
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 @dataclass(frozen=True, slots=True)
 class ImaLog:
-    """A whole binary log. ``digest_size`` is 20 for the usual file, larger for the file of one other bank."""
+    """A whole runtime log, or the later part of one. ``digest_size`` is that of the logged template digests."""
 
     digest_size: int
-    entries: tuple[ImaEntry, ...]
+    entries: Sequence[ImaEntry]
 
     @classmethod
-    def parse(cls, data: bytes | memoryview) -> ImaLog:
+    def parse(cls, data: bytes | memoryview, known: KnownEntries | None = None) -> ImaLog:
         """Parse a whole binary log, at most ``MAX_LOG`` bytes; a kernel's log is never empty.
 
+        ``known`` are entries that were parsed before in logs with 20-byte digests.
         Raises MalformedError for anything that is cut short, too large or not a log.
         """
-        data = bytes(data)
+        data = _bounded(data)
         if not data:
             raise MalformedError("IMA log: it is empty")
-        if len(data) > MAX_LOG:
-            raise MalformedError(f"IMA log: {len(data)} bytes long, {MAX_LOG} are allowed")
         size = _guess_digest_size(data)
-        return cls(size, _parse_entries(data, size))
+        return cls(size, _parse_entries(data, size, known))
+
+    @classmethod
+    def parse_part(cls, data: bytes, digest_size: int, known: KnownEntries | None = None) -> ImaLog:
+        """Parse what follows the entries that somebody has already; it may be nothing. Raises MalformedError.
+
+        ``digest_size`` is that of the log's first part: one that begins in the middle does not show its own.
+        """
+        return cls(digest_size, _parse_entries(_bounded(data), digest_size, known))
+
+    @property
+    def columns(self) -> Entries:
+        """The entries by their bytes. Not to be changed."""
+        if isinstance(self.entries, Entries):
+            return self.entries
+        nothing = [None] * len(self.entries)
+        return Entries([encode_entry(entry) for entry in self.entries], list(nothing), list(nothing), self.digest_size)
 
     def encode(self) -> bytes:
         """The same bytes that were parsed."""
-        return b"".join(_encode_entry(entry) for entry in self.entries)
+        return b"".join(self.columns.raws)
 
     @property
     def digest_algorithms(self) -> tuple[Alg, ...]:
@@ -192,6 +165,12 @@ class ImaLog:
 
 def _bad(why: str, pos: int) -> MalformedError:
     return MalformedError(f"IMA log: {why} (at byte {pos})")
+
+
+def _bounded(data: bytes | memoryview) -> bytes:
+    if len(data) > MAX_LOG:
+        raise MalformedError(f"IMA log: {len(data)} bytes long, {MAX_LOG} are allowed")
+    return bytes(data)
 
 
 def _guess_digest_size(data: bytes) -> int:
@@ -206,44 +185,76 @@ def _guess_digest_size(data: bytes) -> int:
     return 20
 
 
-def _parse_entries(data: bytes, size: int) -> tuple[ImaEntry, ...]:
-    entries: list[ImaEntry] = []
-    names: dict[bytes, str] = {}  # a log uses one or two templates: decode and check each name once
-    head, fixed, end, pos, number = _HEAD[size], _HEAD[size].size, len(data), 0, 0
-    unpack, unpack32, append, new = head.unpack_from, _LE32.unpack_from, entries.append, tuple.__new__
+def record_key(raw: bytes) -> bytes:
+    """What an entry with a 20-byte digest is found by: its PCR and digest. It is the same only if all bytes are."""
+    return raw[:_KEY]
+
+
+def _parse_entries(data: bytes, size: int, known: KnownEntries | None) -> Entries:
+    """Cut the log into entries, each checked for its bounds unless the very same bytes were checked before.
+
+    One tight loop, and no object for each entry that the garbage collector would have to follow.
+    """
+    raws: list[bytes] = []
+    extends: list[bytes | None] = []
+    marks: list[frozenset[bytes] | None] = []
+    names: set[bytes] = set()  # a log uses one or two templates: check each name once
+    find_run, find = (known.runs.get, known.entries.get) if known and size == _KEY - 4 else (_nothing, _nothing)
+    add_raw, add_extend, add_mark, startswith = raws.append, extends.append, marks.append, data.startswith
+    pos, end = 0, len(data)
     while pos < end:
-        if end - pos < fixed:
-            raise _bad("cut short in the head of an entry", pos)
-        pcr, digest, name_size = unpack(data, pos)
-        start = pos + fixed
-        raw = data[start : start + name_size]
-        name = names.get(raw) or _template_name(raw, name_size, names, start)
-        if pcr >= _PCRS:
-            raise _bad(f"an entry is measured into PCR {pcr}, there are {_PCRS}", pos)
-        start += name_size
-        if name == "ima":
-            body, pos = _old_body(data, start)
+        key = data[pos : pos + _KEY]
+        if (run := find_run(key)) is not None and startswith(run[0], pos):
+            raws += run[1]
+            extends += run[2]
+            marks += run[3]
+            pos += len(run[0])
+        elif (entry := find(key)) is not None and startswith(raw := entry[0], pos):
+            add_raw(raw)
+            add_extend(entry[1])
+            add_mark(entry[2])
+            pos += len(raw)
         else:
-            if end - start < 4:
-                raise _bad("cut short in the size of an entry", start)
-            body_size = unpack32(data, start)[0]
-            start += 4
-            pos = start + body_size
-            if pos > end or body_size > MAX_ENTRY:
-                raise _bad(f"an entry declares {body_size} bytes, {end - start} are left, {MAX_ENTRY} allowed", start)
-            body = data[start:pos]
-        append(new(ImaEntry, (number, pcr, digest, name, body)))  # the constructor would take a third longer
-        number += 1
-    return tuple(entries)
+            stop = _entry_end(data, pos, size, names)
+            add_raw(data[pos:stop])
+            add_extend(None)
+            add_mark(None)
+            pos = stop
+    return Entries(raws, extends, marks, size)
 
 
-def _template_name(raw: bytes, size: int, names: dict[bytes, str], pos: int) -> str:
-    if len(raw) != size or not _NAME.fullmatch(raw):
+def _nothing(key: bytes) -> None:
+    """Nothing is known."""
+
+
+def _entry_end(data: bytes, pos: int, size: int, names: set[bytes]) -> int:
+    """Where the entry at ``pos`` stops. ``names`` are the names of templates that were found good."""
+    start, end = pos + 8 + size, len(data)
+    if start > end:
+        raise _bad("cut short in the head of an entry", pos)
+    name_size: int = _LE32.unpack_from(data, start - 4)[0]
+    name = data[start : start + name_size]
+    if name not in names:
+        _check_name(name, name_size, names, start)
+    if _LE32.unpack_from(data, pos)[0] >= _PCRS:
+        raise _bad(f"an entry is measured into a PCR above {_PCRS - 1}", pos)
+    start += name_size
+    if name == b"ima":
+        return _old_body(data, start)[1]
+    if end - start < 4:
+        raise _bad("cut short in the size of an entry", start)
+    body_size: int = _LE32.unpack_from(data, start)[0]
+    start += 4
+    if body_size > end - start or body_size > MAX_ENTRY:
+        raise _bad(f"an entry declares {body_size} bytes, {end - start} are left, {MAX_ENTRY} allowed", start)
+    return start + body_size
+
+
+def _check_name(name: bytes, size: int, names: set[bytes], pos: int) -> None:
+    if len(name) != size or not _NAME.fullmatch(name):
         raise _bad(f"the name of a template is {size} bytes long or not printable", pos)
-    name = raw.decode("ascii")
     if len(names) < _MAX_NAME:
-        names[raw] = name
-    return name
+        names.add(name)
 
 
 def _old_body(data: bytes, pos: int) -> tuple[bytes, int]:
@@ -258,20 +269,28 @@ def _old_body(data: bytes, pos: int) -> tuple[bytes, int]:
     return data[pos : pos + 20] + name.ljust(_OLD_NAME, b"\0"), stop
 
 
-def _encode_entry(entry: ImaEntry) -> bytes:
+def record_data(raw: bytes, size: int) -> bytes:
+    """The template data of an entry that was parsed in a log with digests of ``size`` bytes."""
+    start = 8 + size + raw[4 + size]  # _check_name: the size of the name fits into its lowest byte
+    if raw[8 + size : start] == b"ima":
+        return _old_body(raw, start)[0]
+    return raw[start + 4 :]
+
+
+def decode_entry(raw: bytes, size: int, number: int) -> ImaEntry:
+    """The entry with these bytes, which were parsed in a log with digests of ``size`` bytes."""
+    name = raw[8 + size : 8 + size + raw[4 + size]].decode("ascii")
+    return ImaEntry(number, _LE32.unpack_from(raw)[0], raw[4 : 4 + size], name, record_data(raw, size))
+
+
+def encode_entry(entry: ImaEntry) -> bytes:
+    """The bytes of an entry in a binary log."""
     template = entry.template.encode("ascii")
     head = _HEAD[len(entry.digest)].pack(entry.pcr, entry.digest, len(template)) + template
     if entry.template != "ima":
         return head + _LE32.pack(len(entry.data)) + entry.data
     name = entry.data[20:].rstrip(b"\0")
     return head + entry.data[:20] + _LE32.pack(len(name)) + name
-
-
-def template_digest(entry: ImaEntry, bank: Alg) -> bytes:
-    """What the kernel extends for this entry: ``bank``'s hash of the template data, or all-ones for a violation."""
-    if entry.violation:
-        return b"\xff" * digest_size(bank)
-    return digest(bank, entry.data)
 
 
 def replay(log: ImaLog, bank: Alg, *, padded: bool = False) -> dict[int, bytes]:
