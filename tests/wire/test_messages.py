@@ -36,7 +36,7 @@ REQUESTS: list[m.Request] = [
 REPLIES: list[m.Reply] = [
     m.EnrolChallenge(b"cookie", b"id", b"seed"),
     m.Enrolled(b"h" * 32),
-    m.Challenge(b"n" * 48, SELECTIONS, 99),
+    m.Challenge(b"n" * 48, SELECTIONS, 99, 7, 3),
     m.Release(b"pub", b"dup", b"seed", SELECTIONS, 3, 1 << 40, b"payload"),
     m.Refusal("quote-signature", "B4", "no", retry=True),
 ]

@@ -13,6 +13,8 @@ from pathlib import Path
 from watchword.agent.tpm.client import Tpm
 from watchword.errors import Unavailable
 from watchword.wire.evidence import MAX_LOG
+from watchword.wire.ima_log import ImaLog
+from watchword.wire.tpm.attest import Attest
 from watchword.wire.tpm.pcr import PcrValues, Selections
 
 __all__ = ["RUNTIME_PCR", "Measurements", "measure", "read_log"]
@@ -30,20 +32,40 @@ class Measurements:
     pcrs: PcrValues
     event_log: bytes
     ima_log: bytes
+    ima_from: int = 0
 
 
-def measure(tpm: Tpm, selections: Selections, extra_data: bytes, *, event_log: Path, runtime_log: Path) -> Measurements:
+def measure(
+    tpm: Tpm,
+    selections: Selections,
+    extra_data: bytes,
+    *,
+    event_log: Path,
+    runtime_log: Path,
+    on_file: tuple[int, int] = (0, 0),
+) -> Measurements:
     """Quote ``selections`` with ``extra_data`` (at most 64 bytes) and read the logs.
 
-    The kernel's log is read only when PCR 10 is asked for. Raises :class:`Unavailable`: ``tpm-bank`` when the TPM does
-    not have what was selected, ``log-unreadable``, ``log-size``; or a TPM error.
+    The kernel's log is read only when PCR 10 is asked for. ``on_file`` is how many of its entries the authority has,
+    and of which boot (resetCount): in that boot they are left out. Raises :class:`Unavailable`: ``tpm-bank`` when the
+    TPM does not have what was selected, ``log-unreadable``, ``log-size``; or a TPM error.
     """
     _check_banks(tpm, selections)
     firmware = read_log(event_log, "the firmware's event log")
     attest, signature, pcrs = tpm.quote_values(selections, extra_data)
     asked = any(RUNTIME_PCR in selection.pcrs for selection in selections)
     runtime = read_log(runtime_log, "the kernel's measurement log (IMA)") if asked else b""
-    return Measurements(attest, signature, pcrs, firmware, runtime)
+    ima_from, runtime = _new_part(runtime, on_file, Attest.parse(attest).clock_info.reset_count)
+    return Measurements(attest, signature, pcrs, firmware, runtime, ima_from)
+
+
+def _new_part(log: bytes, on_file: tuple[int, int], reset_count: int) -> tuple[int, bytes]:
+    """The entries that the authority does not have, and the number of the first; all of them in another boot."""
+    known, boot = on_file
+    if not known or boot != reset_count or not log:
+        return 0, log
+    entries = ImaLog.parse(log).columns.raws
+    return (known, b"".join(entries[known:])) if len(entries) >= known else (0, log)
 
 
 def _check_banks(tpm: Tpm, selections: Selections) -> None:

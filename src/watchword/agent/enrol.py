@@ -5,16 +5,19 @@ Source: TPM 2.0 Library, Part 1, "Credential Protection"; Part 3, TPM2_ActivateC
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from watchword.agent.host import Host
 from watchword.agent.tpm.client import Tpm
+from watchword.agent.tpm.errors import TpmError
 from watchword.agent.transport import ask
+from watchword.errors import MalformedError
+from watchword.wire.der_chain import MAX_CHAIN, MAX_NV_CHAIN
 from watchword.wire.evidence import enrol_proof
 from watchword.wire.messages import EnrolBegin, EnrolChallenge, EnrolFinish, Enrolled
 from watchword.wire.tpm.templates import EkKind
 
-__all__ = ["choose_ek", "enrol"]
+__all__ = ["choose_ek", "enrol", "introduce"]
 
 # Makers of hardware leave P-256 and RSA-2048 certificates, emulators P-384 too; the fastest comes first.
 _PREFERRED = (EkKind.P256, EkKind.P384, EkKind.P256_H, EkKind.RSA2048, EkKind.RSA2048_H, EkKind.RSA3072)
@@ -41,11 +44,38 @@ def enrol(host: Host, intermediates: Sequence[bytes] = ()) -> bytes:
 
 
 def introduce(tpm: Tpm, kind: EkKind, intermediates: Sequence[bytes] = ()) -> EnrolBegin:
-    """What this TPM says about itself. A host without an EK certificate is known only to authorities that pinned it."""
+    """What this TPM says about itself: keys, certificate, and intermediates, those given before those from its NV.
+
+    A host without an EK certificate is known only to authorities that pinned its EK. Raises a TPM error.
+    """
     return EnrolBegin(
         ek_kind=kind,
         ek_certificate=tpm.read_ek_certificate(kind) or b"",
         ek_public=tpm.create_ek(kind).encode(),
-        intermediates=tuple(intermediates),
+        intermediates=_fitting(dict.fromkeys((*intermediates, *_from_nv(tpm)))),
         ak_public=tpm.create_ak().encode(),
     )
+
+
+def _fitting(chain: Iterable[bytes]) -> tuple[bytes, ...]:
+    """As many certificates from the front of ``chain`` as a message may carry."""
+    found: list[bytes] = []
+    size = 0
+    for each in chain:
+        size += len(each)
+        if len(found) == MAX_CHAIN or size > MAX_NV_CHAIN:
+            break
+        found.append(each)
+    return tuple(found)
+
+
+def _from_nv(tpm: Tpm) -> tuple[bytes, ...]:
+    """The maker's chain in NV. One that cannot be read is none: the authority may know the maker without it."""
+    try:
+        return tpm.read_intermediates()
+    except MalformedError:
+        return ()
+    except TpmError as error:
+        if error.rc or error.code == "tpm-nv-size":
+            return ()  # never written, not for everybody, too long
+        raise

@@ -58,7 +58,14 @@ def _evidence(
         instance=instance,
         reply_key=reply_key,
     )
-    found = measure(host.tpm, challenge.selections, bound, event_log=host.event_log, runtime_log=host.runtime_log)
+    found = measure(
+        host.tpm,
+        challenge.selections,
+        bound,
+        event_log=host.event_log,
+        runtime_log=host.runtime_log,
+        on_file=(challenge.ima_from, challenge.reset_count),
+    )
     evidence = Evidence(
         host_id=request.host_id,
         nonce=challenge.nonce,
@@ -69,7 +76,7 @@ def _evidence(
         signature=found.signature,
         pcrs=found.pcrs,
         event_log=found.event_log,
-        ima_from=0,
+        ima_from=found.ima_from,
         ima_log=found.ima_log,
     )
     return evidence, bound

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from watchword.authority.endorsement import endorser_keys, open_stack
 from watchword.authority.keyring import Keyring
+from watchword.authority.revocation import check_list
 from watchword.authority.store import (
     AnchorRow,
+    BundleRow,
+    CrlRow,
     EkPin,
     EndorserRow,
     Host,
@@ -31,12 +34,19 @@ from watchword.crypto import dsse
 from watchword.errors import UsageError
 from watchword.policy.profile import Profile
 from watchword.policy.stack import CompiledStack
+from watchword.verify.certificate import Certificate
+from watchword.verify.chain import issuer_fault
 from watchword.verify.ek import EkClass, TrustAnchor, host_id, verify_pinned_ek
+from watchword.verify.roots import RootBundle
 from watchword.wire.tpm.public import Public
 
 __all__ = ["Admin"]
 
 _MAX_TEXT: Final = 200  # characters of a label or reason
+
+
+class _Undone(Exception):
+    """Ends a transaction that was only to show whether it could be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +59,42 @@ class Admin:
 
     # -- whose TPMs are believed ------------------------------------------------------------------------------
 
-    def add_anchor(self, certificate: x509.Certificate, ek_class: EkClass, label: str, der: bytes) -> AnchorRow:
-        """Believe EK certificates below ``certificate`` (``der`` are its bytes).
+    def add_anchor(self, certificate: Certificate, ek_class: EkClass, label: str) -> AnchorRow:
+        """Believe EK certificates below ``certificate``, whatever its own time.
 
-        Raises :class:`UsageError` (``anchor-not-ca``) when it may not issue certificates (A1).
+        Raises :class:`UsageError` (``anchor-not-ca``) when it may not certify endorsement keys (A1).
         """
-        _require_ca(certificate)
+        _require_issuer(certificate)
+        der = certificate.der
         row = AnchorRow(hashlib.sha256(der).digest(), TrustAnchor(der, ek_class, _text(label)), self.now)
         with self.store.transaction() as tx:
             tx.put_anchor(row)
             self._record(tx, "anchor-add", row.fingerprint.hex(), ek_class=str(ek_class), label=label)
+        return row
+
+    def import_bundle(self, document: bytes, *, dry_run: bool = False) -> BundleRow:
+        """Believe the anchors of a root bundle, and keep its intermediates: all of it, or nothing.
+
+        With ``dry_run`` everything is checked and nothing changed.
+        Raises MalformedError (``roots-malformed``), :class:`UsageError` (``roots-rollback``, ``roots-changed``,
+        ``anchor-class``).
+        """
+        bundle = RootBundle.parse(document)
+        row = BundleRow(bundle.name, bundle.serial, hashlib.sha256(document).digest(), self.now)
+        anchors = len(bundle.anchors())
+        with suppress(_Undone), self.store.transaction() as tx:
+            tx.put_bundle(row, bundle.roots)
+            self._record(
+                tx,
+                "anchor-import",
+                row.digest.hex(),
+                name=row.name,
+                serial=row.serial,
+                anchors=anchors,
+                intermediates=len(bundle.roots) - anchors,
+            )
+            if dry_run:
+                raise _Undone
         return row
 
     def remove_anchor(self, fingerprint: bytes) -> None:
@@ -66,6 +102,26 @@ class Admin:
         with self.store.transaction() as tx:
             tx.remove_anchor(fingerprint)
             self._record(tx, "anchor-remove", fingerprint.hex())
+
+    def add_crl(self, crl: bytes, issuer: Certificate | None = None) -> CrlRow:
+        """Let a maker's revocation list (DER) decide over enrolments, in place of an older one of that issuer.
+
+        Raises MalformedError (``crl-malformed``), :class:`UsageError` (``crl-issuer``, ``crl-unusable``,
+        ``crl-older``, ``crl-full``).
+        """
+        row = check_list(crl, issuer, self.store, self.now)
+        with self.store.transaction() as tx:
+            tx.put_crl(row)
+            self._record(
+                tx, "crl-add", row.fingerprint.hex(), issuer=row.issuer_name[:_MAX_TEXT], this_update=row.this_update
+            )
+        return row
+
+    def remove_crl(self, fingerprint: bytes) -> None:
+        """Stop using a revocation list."""
+        with self.store.transaction() as tx:
+            tx.remove_crl(fingerprint)
+            self._record(tx, "crl-remove", fingerprint.hex())
 
     def pin_ek(self, public: Public, ek_class: EkClass, label: str) -> EkPin:
         """Believe this one EK without a certificate. Raises :class:`Rejected` (A2) when it cannot be an EK."""
@@ -187,11 +243,11 @@ def _text(text: str) -> str:
     return text
 
 
-def _require_ca(certificate: x509.Certificate) -> None:
-    try:
-        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        basic, usage = None, None
-    if basic is None or usage is None or not basic.ca or not usage.key_cert_sign:
-        raise UsageError("anchor-not-ca", "this certificate may not issue certificates: it can be no trust anchor")
+def _require_issuer(certificate: Certificate) -> None:
+    fault = issuer_fault(certificate, None)
+    if fault:
+        raise UsageError(
+            "anchor-not-ca",
+            f"this certificate can be no trust anchor: {fault}",
+            hint="give the maker's root or intermediate certificate, not that of a TPM",
+        )

@@ -1,43 +1,45 @@
-"""Reading the files that an operator hands in: certificates, TPM public areas, public keys."""
+"""Reading the files that an operator hands in: certificates, revocation lists, TPM public areas, public keys."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 
 from watchword.errors import MalformedError, UsageError
-from watchword.verify.certificate import load_certificate
+from watchword.verify.certificate import Certificate
 from watchword.wire.tpm.public import Public
 
-__all__ = ["read_certificate", "read_endorser_key", "read_public"]
+__all__ = ["read_certificate", "read_crl", "read_endorser_key", "read_public"]
 
 _PEM = b"-----BEGIN "
 
 
-def read_certificate(data: bytes) -> tuple[x509.Certificate, bytes]:
-    """The one certificate in a PEM or DER file, and its DER bytes. Raises :class:`MalformedError`."""
-    der = data
-    if data.lstrip().startswith(_PEM):
-        der = _only_pem(data)
-    return load_certificate(der), der
+def read_certificate(data: bytes) -> Certificate:
+    """The one certificate in a PEM or DER file. Raises :class:`MalformedError`, :class:`UsageError`."""
+    # Not through a library: the anchor is the bytes that the maker signed, oddities included.
+    return Certificate.parse(_only_pem(data, "CERTIFICATE", "certificate-file"))
 
 
-def _only_pem(data: bytes) -> bytes:
+def read_crl(data: bytes) -> bytes:
+    """The DER bytes of the one revocation list in a PEM or DER file. Raises :class:`MalformedError`, UsageError."""
+    return _only_pem(data, "X509 CRL", "crl-file")
 
-    parts = data.split(b"-----BEGIN CERTIFICATE-----")
-    if len(parts) != 2:
-        raise UsageError("certificate-file", f"the file holds {len(parts) - 1} certificates, give one")
-    body, end, _ = parts[1].partition(b"-----END CERTIFICATE-----")
+
+def _only_pem(data: bytes, label: str, code: str) -> bytes:
+    if _PEM not in data:
+        return data
+    found = re.findall(rb"-----BEGIN %b-----([^-]*)-----END %b-----" % ((label.encode(),) * 2), data)
+    if len(found) != 1:
+        raise UsageError(code, f"the file holds {len(found)} PEM texts of the kind {label}, give one")
     try:
-        # Not through a certificate parser: the anchor is the bytes that the maker signed, oddities included.
-        return base64.b64decode(b"".join(body.split()), validate=True) if end else b""
+        return base64.b64decode(b"".join(found[0].split()), validate=True)
     except binascii.Error:
-        raise MalformedError("certificate: the PEM text is not base64") from None
+        raise MalformedError(f"{label}: the PEM text is not base64") from None
 
 
 def read_public(data: bytes) -> Public:

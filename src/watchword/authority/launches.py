@@ -25,6 +25,7 @@ from watchword.launch.machine import Known, Launch, State
 from watchword.launch.receipt import launch_key
 from watchword.verify.ak import restore_ak
 from watchword.verify.quote import LastSeen
+from watchword.verify.runtime_state import RuntimeSeen
 from watchword.wire.evidence import Purpose
 from watchword.wire.messages import (
     Challenge,
@@ -128,7 +129,17 @@ class Launches:
             now=now,
             random=secrets.token_bytes(challenge.RANDOM_SIZE),
         )
-        return Challenge(nonce, profile.selections(), now + challenge.LIFETIME)
+        known, reset_count = self._on_file(request.host_id)
+        return Challenge(nonce, profile.selections(), now + challenge.LIFETIME, known, reset_count)
+
+    def _on_file(self, host_id: bytes) -> tuple[int, int]:
+        """How many entries of the host's runtime log are judged already, and in which boot (its resetCount)."""
+        generation, host = self._store.host_now(host_id)
+        state = host.runtime_state if host is not None else None
+        releases = self._snapshots.at(generation).releases
+        if state is None or not any(r.digest == state.stack and r.state != "revoked" for r in releases):
+            return 0, 0  # whichever stack judges now has not seen that log
+        return state.seen.entries, state.seen.reset_count
 
     def _release(self, launch: Launch, keys: Keyring, now: int) -> Release:
         launch.open_token(keys.sealing_keys)
@@ -156,10 +167,15 @@ class Launches:
             return Known(None, False, None, None, profile, snapshot.releases)
         ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
         files = self._snapshots.known_files(snapshot, profile.bank) if profile is not None else None
-        return Known(ak, host.revoked, host.last, host.runtime, profile, snapshot.releases, files)
+        return Known(ak, host.revoked, host.last, host.runtime, profile, snapshot.releases, files, host.runtime_state)
 
     @staticmethod
-    def _decide(launch: Launch, tx: Transaction, refused: Rejected | None) -> Rejected | None:
+    def _keep_runtime(launch: Launch, tx: Transaction, seen: RuntimeSeen) -> None:
+        state = launch.runtime_state
+        if (seen, state) != launch.known_runtime:
+            tx.update_runtime(launch.evidence.host_id, seen, state)
+
+    def _decide(self, launch: Launch, tx: Transaction, refused: Rejected | None) -> Rejected | None:
         """Under the writer's lock: spend the nonce, count the release, remember the host's clock."""
         fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False
         if refused is None:
@@ -172,8 +188,8 @@ class Launches:
             seen = host.pcrs.clock_info
             last = LastSeen(seen.reset_count, seen.restart_count, seen.clock, seen.safe)
             tx.update_seen(launch.evidence.host_id, last, launch.now)
-            if host.runtime is not None and host.runtime.seen != launch.seen:
-                tx.update_runtime(launch.evidence.host_id, host.runtime.seen)
+            if host.runtime is not None:
+                self._keep_runtime(launch, tx, host.runtime.seen)
         return refused
 
     @staticmethod

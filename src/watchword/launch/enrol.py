@@ -15,19 +15,34 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from watchword.crypto.tpm_seal import make_credential
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.ak import VerifiedAk, prove_ak, verify_ak_public
-from watchword.verify.ek import EkClass, TrustAnchor, VerifiedEk, verify_ek, verify_pinned_ek
+from watchword.verify.ek import EkClass, TrustAnchor, VerifiedEk, host_id, verify_ek, verify_pinned_ek
+from watchword.verify.roots import IntermediatePool
 from watchword.wire.evidence import enrol_proof
 from watchword.wire.messages import EnrolBegin, EnrolChallenge, EnrolFinish
 from watchword.wire.reader import Reader, Writer, parse_whole
 from watchword.wire.tpm.public import Public
 from watchword.wire.tpm.templates import EkKind
 
-__all__ = ["COOKIE_RANDOM_SIZE", "LIFETIME", "SECRET_SIZE", "begin", "finish"]
+__all__ = ["COOKIE_RANDOM_SIZE", "LIFETIME", "SECRET_SIZE", "Trusted", "begin", "finish"]
 
 LIFETIME = 120  # seconds between the two requests
 SECRET_SIZE = 32
 COOKIE_RANDOM_SIZE = 12
 _INFO = b"watchword/enrol-cookie/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Whose TPMs an authority believes.
+
+    ``anchors`` certify endorsement keys, ``pins`` are classes by 32-byte host id, ``intermediates`` fill gaps that
+    hosts leave, ``crls`` are revocation lists in DER.
+    """
+
+    anchors: Sequence[TrustAnchor]
+    pins: Mapping[bytes, EkClass]
+    intermediates: IntermediatePool
+    crls: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +64,7 @@ class _Cookie:
 def begin(
     message: EnrolBegin,
     *,
-    anchors: Sequence[TrustAnchor],
-    pins: Mapping[bytes, EkClass],
+    trusted: Trusted,
     now: int,
     cookie_key: bytes,
     secret: bytes,
@@ -58,10 +72,10 @@ def begin(
 ) -> EnrolChallenge:
     """Check EK and AK, and challenge the TPM to show that it holds both.
 
-    ``anchors`` and ``pins`` are what the auditor trusts; ``cookie_key`` 32, ``secret`` 32 fresh and ``random`` 12
-    fresh bytes. Raises :class:`MalformedError` or :class:`Rejected` (A1 to A3).
+    ``trusted`` is what the auditor trusts; ``cookie_key`` 32, ``secret`` 32 fresh and ``random`` 12 fresh bytes.
+    Raises :class:`MalformedError` or :class:`Rejected` (A1 to A3).
     """
-    ek, ak = _identity(message, anchors, pins, now)
+    ek, ak = _identity(message, trusted, now)
     credential = make_credential(ek.public, ak.name(), secret)
     request = Writer()
     message.write(request)
@@ -73,8 +87,7 @@ def begin(
 def finish(
     message: EnrolFinish,
     *,
-    anchors: Sequence[TrustAnchor],
-    pins: Mapping[bytes, EkClass],
+    trusted: Trusted,
     now: int,
     cookie_key: bytes,
 ) -> tuple[VerifiedEk, VerifiedAk]:
@@ -88,21 +101,30 @@ def finish(
             Finding("A4", "enrol-expired", "the enrolment took too long", f"by {cookie.expires}", f"at {now}"),
             hint="Start the enrolment again.",
         )
-    ek, ak = _identity(parse_whole(cookie.request, "enrolment", EnrolBegin.read), anchors, pins, now)
+    ek, ak = _identity(parse_whole(cookie.request, "enrolment", EnrolBegin.read), trusted, now)
     return ek, prove_ak(ek, ak, enrol_proof(cookie.secret, message.cookie), message.proof)
 
 
-def _identity(
-    message: EnrolBegin, anchors: Sequence[TrustAnchor], pins: Mapping[bytes, EkClass], now: int
-) -> tuple[VerifiedEk, Public]:
-    if message.ek_certificate:
-        kind = _kind(message.ek_kind)
-        ek = verify_ek(message.ek_certificate, message.intermediates, anchors, kind, now)
+def _identity(message: EnrolBegin, trusted: Trusted, now: int) -> tuple[VerifiedEk, Public]:
+    pinned = _pinned(message, trusted.pins)
+    if pinned is not None:
+        # The credential is made for this key: naming a pinned one gives nothing to who does not have it.
+        ek = verify_pinned_ek(pinned, trusted.pins)
     else:
-        ek = verify_pinned_ek(Public.parse(message.ek_public), pins)
+        certificate = message.ek_certificate
+        middle = trusted.intermediates.complete(certificate, message.intermediates)
+        ek = verify_ek(certificate, middle, trusted.anchors, _kind(message.ek_kind), now, trusted.crls)
     ak = Public.parse(message.ak_public)
     verify_ak_public(ak)
     return ek, ak
+
+
+def _pinned(message: EnrolBegin, pins: Mapping[bytes, EkClass]) -> Public | None:
+    """The host's own public area, if that is what it is to be judged by: it is pinned, or has no certificate."""
+    if message.ek_certificate and not message.ek_public:
+        return None
+    public = Public.parse(message.ek_public)
+    return public if not message.ek_certificate or host_id(public) in pins else None
 
 
 def _kind(number: int) -> EkKind:

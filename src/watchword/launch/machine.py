@@ -37,6 +37,7 @@ from watchword.verify.host import VerifiedHost, verify_host
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen
+from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.evidence import Evidence, binding
 from watchword.wire.messages import Release
 from watchword.wire.token import TokenBody, token_id
@@ -84,6 +85,7 @@ class Known:
     profile: Profile | None
     releases: Sequence[StackRelease]
     files: KnownFiles | None = None  # saves time, decides nothing
+    runtime: RuntimeState | None = None  # of a runtime log that need not be sent again
 
 
 class Launch:
@@ -97,7 +99,8 @@ class Launch:
         self.nonce_id = challenge.nonce_id(evidence.nonce)
         self.nonce_expires = 0
         self.host: VerifiedHost | None = None
-        self.seen: RuntimeSeen | None = None  # of the host's runtime log before this request
+        # Of the host's runtime log, before this request.
+        self.known_runtime: tuple[RuntimeSeen | None, RuntimeState | None] = (None, None)
         self.findings: tuple[Finding, ...] = ()
         self._binding = binding(
             host_id=evidence.host_id,
@@ -110,6 +113,11 @@ class Launch:
         self._grant: TokenBody | None = None
         self._appraisal: Appraisal | None = None
         self._approved: Approved | None = None
+
+    @property
+    def runtime_state(self) -> RuntimeState | None:
+        """What to keep of the host's runtime log, so that its next request need not send it again."""
+        return self._appraisal.runtime_state if self._appraisal is not None else None
 
     @property
     def grant(self) -> TokenBody:
@@ -144,7 +152,7 @@ class Launch:
     def appraise(self, known: Known) -> None:
         """A5 to E5 over the evidence, then F2: the level that the token demands was reached."""
         self._expect("appraise")
-        self.seen = known.seen
+        self.known_runtime = (known.seen, known.runtime)
         try:
             ak, profile = self._prerequisites(known)
             self.host = self._verify(ak, profile.selections(), known, profile.max_log_ahead)
@@ -259,6 +267,8 @@ class Launch:
                 seen=known.seen,
                 max_ahead=max_ahead,
                 known=known.files,
+                ima_from=evidence.ima_from,
+                state=known.runtime,
             )
         except MalformedError as error:
             raise Rejected(Finding("C1", "evidence-malformed", error.message)) from None

@@ -158,7 +158,7 @@ class World:
         self.profile = Profile.parse(profile_document())
         self.trust(self.makers.root, EkClass.VIRTUAL)
         self.add_profile(profile_document())
-        self.add_stack(stack_from_recording(boots / "good"))
+        self.stack = self.add_stack(stack_from_recording(boots / "good"))
 
     def __enter__(self) -> World:
         return self

@@ -15,6 +15,7 @@ from watchword.verify.boot_log import VerifiedBootLog, verify_boot_log
 from watchword.verify.ima_log import RuntimeSeen, VerifiedRuntimeLog, verify_ima_log
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen, VerifiedPcrs, verify_quote
+from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
 from watchword.wire.tpm.algorithms import Alg
@@ -59,6 +60,8 @@ def verify_host(
     max_ahead: int,
     firmware_allowed: frozenset[int] | None = None,
     known: KnownFiles | None = None,
+    ima_from: int = 0,
+    state: RuntimeState | None = None,
 ) -> VerifiedHost:
     """Run the whole list over one piece of evidence.
 
@@ -68,6 +71,7 @@ def verify_host(
     use the caller answers for (B6); ``selections`` is what was asked for, the bank to judge by first: the logs must
     lead to the quoted values of every bank; ``last`` and ``seen`` are what this host showed before, if anything; at
     most ``max_ahead`` runtime entries may follow the quote; ``known`` saves work that was done for other hosts.
+    ``ima_log`` begins at entry ``ima_from``; what comes before is in ``state``, if this host showed it in this boot.
     Raises MalformedError or Rejected with the clause of the first check that fails.
     """
     _check_banks(selections)
@@ -91,9 +95,18 @@ def verify_host(
     boot = [_boot_log(_BootQuestion.of(event_log, verified, selection.bank)) for selection in selections]
     runtime = None
     if _RUNTIME_PCR in selections[0].pcrs:
-        entries = ImaLog.parse(ima_log, known)  # D1
+        entries = _runtime_log(ima_log, ima_from, state, known)  # D1
         # D2 template digests, D3 a prefix replays, D4 boot_aggregate, D6 continues what was seen
-        runtime = verify_ima_log(entries, verified, selections[0].bank, max_ahead=max_ahead, seen=seen, known=known)
+        runtime = verify_ima_log(
+            entries,
+            verified,
+            selections[0].bank,
+            max_ahead=max_ahead,
+            seen=seen,
+            start=ima_from,
+            state=state,
+            known=known,
+        )
     return VerifiedHost(_PROOF, ak, verified, boot[0], runtime)
 
 
@@ -127,6 +140,13 @@ def _verify_boot_log(question: _BootQuestion) -> VerifiedBootLog:
 
 
 _remembered = lru_cache(_REMEMBERED)(_verify_boot_log)
+
+
+def _runtime_log(data: bytes, ima_from: int, state: RuntimeState | None, known: KnownFiles | None) -> ImaLog:
+    if ima_from == 0:
+        return ImaLog.parse(data, known)
+    # Without a state any size will do: the log is refused because it continues nothing.
+    return ImaLog.parse_part(data, state.digest_size if state is not None else 20, known)
 
 
 def _check_banks(selections: Selections) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, TypeAlias, TypeVar
 
+from watchword.wire.der_chain import MAX_CERTIFICATE, MAX_CHAIN, MAX_NV_CHAIN
 from watchword.wire.evidence import MAX_TOKEN, Evidence, Purpose, read_purpose, read_text
 from watchword.wire.reader import Reader, Writer, parse_whole
 from watchword.wire.tpm.pcr import Selections, encode_selections, parse_selections
@@ -38,11 +39,9 @@ __all__ = [
 
 MAX_REQUEST = 16 << 20  # bytes of one request, sealed
 NONCE_SIZE = 48
-_MAX_CERTIFICATE = 8192
-_MAX_INTERMEDIATES = 8
 _MAX_PUBLIC = 1024
 _MAX_BLOB = 1024
-_MAX_COOKIE = 16384
+_MAX_COOKIE = 48 << 10  # the largest EnrolBegin is in it
 _MAX_TEXT = 2000
 _T = TypeVar("_T")
 
@@ -67,7 +66,7 @@ class EnrolBegin:
 
     ``ek_kind`` number of the EK template (``watchword.wire.tpm.templates.EkKind``), ``ek_certificate`` DER as read
     from NV (empty for a TPM that has none), ``ek_public`` TPMT_PUBLIC (only looked at for pinned EKs),
-    ``intermediates`` DER certificates, ``ak_public`` TPMT_PUBLIC.
+    ``intermediates`` at most 8 DER certificates and 32 KiB, ``ak_public`` TPMT_PUBLIC.
     """
 
     kind: ClassVar[Kind] = Kind.ENROL_BEGIN
@@ -87,12 +86,14 @@ class EnrolBegin:
     @classmethod
     def read(cls, r: Reader) -> EnrolBegin:
         ek_kind = r.u8()
-        ek_certificate = r.sized16(_MAX_CERTIFICATE, "EK certificate")
+        ek_certificate = r.sized16(MAX_CERTIFICATE, "EK certificate")
         ek_public = r.sized16(_MAX_PUBLIC, "EK public area")
         count = r.u8()
-        if count > _MAX_INTERMEDIATES:
-            raise r.fail(f"{count} intermediate certificates, at most {_MAX_INTERMEDIATES} are allowed")
-        chain = tuple(r.sized16(_MAX_CERTIFICATE, "intermediate certificate") for _ in range(count))
+        if count > MAX_CHAIN:
+            raise r.fail(f"{count} intermediate certificates, at most {MAX_CHAIN} are allowed")
+        chain = tuple(r.sized16(MAX_CERTIFICATE, "intermediate certificate") for _ in range(count))
+        if sum(map(len, chain)) > MAX_NV_CHAIN:
+            raise r.fail(f"the intermediate certificates have more than {MAX_NV_CHAIN} bytes together")
         return cls(ek_kind, ek_certificate, ek_public, chain, r.sized16(_MAX_PUBLIC, "AK public area"))
 
 
@@ -167,19 +168,26 @@ class ChallengeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """``nonce`` (48 bytes) to quote with, the PCR ``selections`` to quote, and when the nonce ``expires`` (Unix)."""
+    """``nonce`` (48 bytes) to quote with, the PCR ``selections`` to quote, and when the nonce ``expires`` (Unix).
+
+    The authority has the first ``ima_from`` entries of the runtime log of the boot with this ``reset_count`` on file;
+    they need not be sent again (0: it wants the whole log).
+    """
 
     kind: ClassVar[Kind] = Kind.CHALLENGE
     nonce: bytes
     selections: Selections
     expires: int
+    ima_from: int = 0
+    reset_count: int = 0
 
     def write(self, w: Writer) -> None:
         w.raw(self.nonce).sized16(encode_selections(self.selections)).u64(self.expires)
+        w.u32(self.ima_from).u32(self.reset_count)
 
     @classmethod
     def read(cls, r: Reader) -> Challenge:
-        return cls(r.take(NONCE_SIZE), _read_selections(r), r.u64())
+        return cls(r.take(NONCE_SIZE), _read_selections(r), r.u64(), r.u32(), r.u32())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from watchword.agent.tpm.sessions import Password
 from watchword.wire.reader import Reader, Writer
 from watchword.wire.tpm.pcr import Selections, parse_selections
 
-__all__ = ["HANDLE_RANGES", "banks", "handles", "properties", "read_nv"]
+__all__ = ["HANDLE_RANGES", "banks", "handles", "properties", "read_nv", "read_nv_range"]
 
 _CAP_HANDLES, _CAP_PCRS, _CAP_PROPERTIES = 1, 5, 6
 _FIXED = 0x100  # PT_FIXED: manufacturer, firmware, limits
@@ -80,6 +80,29 @@ def read_nv(channel: Channel, index: int) -> bytes | None:
         answer = channel.run(Code.NV_READ, (entity, entity), parameters, (Password(),))
         content += _exactly(answer, part)
     return bytes(content)
+
+
+def read_nv_range(channel: Channel, first: int, last: int, limit: int) -> bytes:
+    """What the NV indices from ``first`` to ``last`` hold, those that exist, in ascending order.
+
+    Raises TpmError as :func:`read_nv` does, and when all of them together have more than ``limit`` bytes.
+    """
+    content = b""
+    for index in _defined(channel, first, last):
+        content += read_nv(channel, index) or b""
+        if len(content) > limit:
+            raise TpmError("tpm-nv-size", f"NV from 0x{first:08x} on has more than the {limit} bytes that are allowed")
+    return content
+
+
+def _defined(channel: Channel, first: int, last: int) -> tuple[int, ...]:
+    found: set[int] = set()
+    start = first
+    while start <= last:
+        page = handles(channel, start)  # what a TPM cannot say in one answer, it says in the next
+        found.update(index for index in page if start <= index <= last)
+        start = max(page, default=last) + 1
+    return tuple(sorted(found))
 
 
 def _nv_size(channel: Channel, index: int) -> int | None:

@@ -17,6 +17,7 @@ from watchword.agent.tpm.errors import RC_PCR_CHANGED, TpmError, base_code
 from watchword.agent.tpm.keys import Key, authorize_ek, endorsement_key, policy_session, primary
 from watchword.agent.tpm.sessions import Password, Session
 from watchword.agent.tpm.transport import DEFAULT_TIMEOUT, Transport, connect
+from watchword.wire.der_chain import FIRST_CHAIN_INDEX, LAST_CHAIN_INDEX, MAX_NV_CHAIN, split_der_chain
 from watchword.wire.reader import Reader, Writer
 from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.attest import Attest, ClockInfo, QuoteInfo
@@ -117,6 +118,14 @@ class Tpm:
     def read_ek_certificate(self, kind: EkKind | None = None) -> bytes | None:
         """The EK certificate as the maker left it in NV, padding included, or None when there is none."""
         return capabilities.read_nv(self._channel, nv_certificate_index(kind or self._ek_kind))
+
+    def read_intermediates(self) -> tuple[bytes, ...]:
+        """The intermediate certificates (DER, at most 8) that the maker left in NV, in its order; often none.
+
+        Raises MalformedError for what is no chain of certificates, TpmError. TCG EK Credential Profile, 2.2.1.5.
+        """
+        content = capabilities.read_nv_range(self._channel, FIRST_CHAIN_INDEX, LAST_CHAIN_INDEX, MAX_NV_CHAIN)
+        return split_der_chain(content)
 
     # --- PCRs and quotes -------------------------------------------------------------------------------------
 

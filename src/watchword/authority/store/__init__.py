@@ -3,6 +3,8 @@
 from watchword.authority.store.chain import Decision
 from watchword.authority.store.rows import (
     AnchorRow,
+    BundleRow,
+    CrlRow,
     EkPin,
     EndorserRow,
     Host,
@@ -16,7 +18,9 @@ from watchword.authority.store.transaction import Transaction
 
 __all__ = [
     "AnchorRow",
+    "BundleRow",
     "Counts",
+    "CrlRow",
     "Decision",
     "EkPin",
     "EndorserRow",

@@ -11,9 +11,12 @@ from sqlalchemy import Row
 from watchword.verify.ek import EkClass, TrustAnchor
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.quote import LastSeen
+from watchword.verify.runtime_state import RuntimeState
 
 __all__ = [
     "AnchorRow",
+    "BundleRow",
+    "CrlRow",
     "EkPin",
     "EndorserRow",
     "Host",
@@ -43,6 +46,34 @@ class AnchorRow:
 
     fingerprint: bytes
     anchor: TrustAnchor
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRow:
+    """The newest edition of a root bundle: ``digest`` is the SHA-256 of its document, ``anchors`` are fingerprints."""
+
+    name: str
+    serial: int
+    digest: bytes
+    added_at: int
+    anchors: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class CrlRow:
+    """The newest revocation list of an issuer.
+
+    ``issuer`` is a 32-byte hash of the issuer's name and key, ``fingerprint`` the SHA-256 of ``crl`` (DER); times are
+    Unix seconds, ``issuer_name`` is for people.
+    """
+
+    issuer: bytes
+    fingerprint: bytes
+    crl: bytes
+    issuer_name: str
+    this_update: int
+    next_update: int
     added_at: int
 
 
@@ -81,6 +112,7 @@ class Host:
     last: LastSeen | None = None
     last_time: int | None = None
     runtime: RuntimeSeen | None = None
+    runtime_state: RuntimeState | None = None
 
     @property
     def revoked(self) -> bool:
@@ -144,6 +176,7 @@ def host_row(row: Row[Any]) -> Host:
         last=_last(row),
         last_time=row.last_time,
         runtime=_runtime(row),
+        runtime_state=RuntimeState.parse(row.runtime_state) if row.runtime_state is not None else None,
     )
 
 

@@ -1,7 +1,7 @@
 """The tables, and the triggers that keep the decision record append-only.
 
-Version 1 is created whole. A later version adds its steps to ``engine.py``; a file of a version that
-this program does not know is refused, never guessed at.
+A new file is created whole. Version 2 has three tables more than version 1, which ``engine.py`` adds. A file of a
+version that this program does not know is refused, never guessed at.
 
 Tables that every release writes to are kept in the order of their key (``WITHOUT ROWID``): half the pages to commit.
 """
@@ -16,6 +16,8 @@ __all__ = [
     "TRIGGERS",
     "VERSION",
     "anchors",
+    "bundle_certificates",
+    "crls",
     "decisions",
     "ek_pins",
     "endorsements",
@@ -25,13 +27,14 @@ __all__ = [
     "metadata",
     "profiles",
     "releases",
+    "root_bundles",
     "runtime_seen",
     "stacks",
     "state",
     "used_nonces",
 ]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 metadata = MetaData()
 
@@ -41,7 +44,7 @@ state = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("schema_version", Integer, nullable=False),
-    Column("generation", Integer, nullable=False),  # grows with every change of anchors, pins, profiles and stacks
+    Column("generation", Integer, nullable=False),  # grows with every change of what is believed or allowed
     Column("nonces_pruned", Integer, nullable=False),  # nonces that expired up to here are forgotten, and refused
 )
 
@@ -52,6 +55,38 @@ anchors = Table(
     Column("certificate", LargeBinary, nullable=False),  # DER
     Column("ek_class", String, nullable=False),
     Column("label", String, nullable=False),
+    Column("added_at", Integer, nullable=False),
+)
+
+# The newest edition of each root bundle that was imported, and what is in it.
+root_bundles = Table(
+    "root_bundles",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("serial", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),  # SHA-256 of the document
+    Column("added_at", Integer, nullable=False),
+)
+
+bundle_certificates = Table(
+    "bundle_certificates",
+    metadata,
+    Column("bundle", ForeignKey("root_bundles.name"), primary_key=True),
+    Column("fingerprint", LargeBinary(32), primary_key=True),
+    Column("is_anchor", Boolean, nullable=False),  # believed through ``anchors`` only; others fill gaps
+    Column("certificate", LargeBinary, nullable=False),  # DER
+)
+
+# The newest revocation list of each issuer.
+crls = Table(
+    "crls",
+    metadata,
+    Column("issuer", LargeBinary(32), primary_key=True),  # hash of the issuer's name and key
+    Column("fingerprint", LargeBinary(32), nullable=False, unique=True),  # SHA-256 of the list
+    Column("crl", LargeBinary, nullable=False),  # DER
+    Column("issuer_name", String, nullable=False),  # for people
+    Column("this_update", Integer, nullable=False),
+    Column("next_update", Integer, nullable=False),
     Column("added_at", Integer, nullable=False),
 )
 
@@ -97,6 +132,7 @@ runtime_seen = Table(
     Column("reset_count", Integer, nullable=False),
     Column("entries", Integer, nullable=False),
     Column("aggregate", LargeBinary, nullable=False),
+    Column("state", LargeBinary),  # RuntimeState: what was judged, so that it need not be sent again
     sqlite_with_rowid=False,
 )
 

@@ -52,6 +52,7 @@ _HOST: Final = (
     schema.runtime_seen.c.reset_count.label("runtime_reset_count"),
     schema.runtime_seen.c.entries.label("runtime_entries"),
     schema.runtime_seen.c.aggregate.label("runtime_aggregate"),
+    schema.runtime_seen.c.state.label("runtime_state"),
 )
 
 GENERATION: Final = select(schema.state.c.generation)

@@ -16,6 +16,8 @@ from watchword.authority.store.chain import Decision, verify_chain
 from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
 from watchword.authority.store.rows import (
     AnchorRow,
+    BundleRow,
+    CrlRow,
     EkPin,
     EndorserRow,
     Host,
@@ -131,7 +133,7 @@ class Store:
             yield connection
 
     def generation(self) -> int:
-        """A number that grows whenever anchors, pins, endorsers, profiles or stacks do."""
+        """A number that grows whenever what is believed or allowed changes."""
         with self._reading() as connection:
             value: int = connection.execute(statements.GENERATION).scalar_one()
             return value
@@ -142,6 +144,34 @@ class Store:
         with self._reading() as connection:
             rows = connection.execute(select(table).order_by(table.c.added_at, table.c.fingerprint))
             return tuple(anchor_row(row) for row in rows)
+
+    def bundles(self) -> tuple[BundleRow, ...]:
+        """The newest edition of every root bundle that was imported, by name."""
+        table, content = schema.root_bundles, schema.bundle_certificates
+        with self._reading_together() as connection:
+            anchors: dict[str, set[bytes]] = {}
+            listed = select(content.c.bundle, content.c.fingerprint).where(content.c.is_anchor)
+            for name, fingerprint in connection.execute(listed):
+                anchors.setdefault(name, set()).add(fingerprint)
+            rows = connection.execute(select(table).order_by(table.c.name))
+            return tuple(
+                BundleRow(row.name, row.serial, row.digest, row.added_at, frozenset(anchors.get(row.name, ())))
+                for row in rows
+            )
+
+    def intermediates(self) -> tuple[bytes, ...]:
+        """The intermediate certificates (DER) of all bundles, each once."""
+        table = schema.bundle_certificates
+        listed = select(table.c.certificate).where(table.c.is_anchor.is_(False)).distinct()
+        with self._reading() as connection:
+            return tuple(connection.execute(listed.order_by(table.c.fingerprint)).scalars())
+
+    def crls(self) -> tuple[CrlRow, ...]:
+        """The newest revocation list of every issuer, oldest first."""
+        table = schema.crls
+        with self._reading() as connection:
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.fingerprint))
+            return tuple(CrlRow(**row._mapping) for row in rows)
 
     def pins(self) -> tuple[EkPin, ...]:
         """All pinned EKs, oldest first."""

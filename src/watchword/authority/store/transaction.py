@@ -6,16 +6,18 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.chain import Decision
-from watchword.authority.store.rows import AnchorRow, EkPin, EndorserRow, Host, ProfileRow, StackRow, StackState
+from watchword.authority.store.rows import Host, ProfileRow, StackRow, StackState
+from watchword.authority.store.trust import TrustTransaction
 from watchword.errors import Finding, Rejected, UsageError
 from watchword.launch.receipt import FIRST_PREVIOUS, MAX_DECISION, chain_hash
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.quote import LastSeen
+from watchword.verify.runtime_state import RuntimeState
 
 __all__ = ["ACT_FORMAT", "Transaction"]
 
@@ -23,11 +25,8 @@ ACT_FORMAT: Final = "watchword-act/1"
 _MAX_KEY: Final = 64  # bytes of a nonce id or token id
 
 
-class Transaction:
+class Transaction(TrustTransaction):
     """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     # -- single use, counting, deciding ----------------------------------------------------------------------
 
@@ -144,57 +143,21 @@ class Transaction:
         }
         self._connection.execute(statements.UPDATE_SEEN, values)
 
-    def update_runtime(self, host_id: bytes, runtime: RuntimeSeen) -> None:
-        """Remember how far the runtime log was read in this boot (D6); it never goes back within a boot."""
+    def update_runtime(self, host_id: bytes, runtime: RuntimeSeen, state: RuntimeState | None = None) -> None:
+        """Remember how far the runtime log was read in this boot (D6); it never goes back within a boot.
+
+        ``state`` is what was judged of it; without one, the host sends its whole log again.
+        """
         values = {
             "host_id": host_id,
             "reset_count": runtime.reset_count,
             "entries": runtime.entries,
             "aggregate": runtime.aggregate,
+            "state": state.encode() if state is not None else None,
         }
         self._connection.execute(statements.UPDATE_RUNTIME, values)
 
     # -- what is allowed -------------------------------------------------------------------------------------
-
-    def put_anchor(self, row: AnchorRow) -> None:
-        """Believe EK certificates below this certificate."""
-        values = {
-            "certificate": row.anchor.certificate_der,
-            "ek_class": str(row.anchor.ek_class),
-            "label": row.anchor.label,
-            "added_at": row.added_at,
-        }
-        self._upsert(schema.anchors, {"fingerprint": row.fingerprint}, values)
-        self._next_generation()
-
-    def remove_anchor(self, fingerprint: bytes) -> None:
-        """Stop believing this certificate; hosts that are enrolled already stay until they are revoked."""
-        self._remove(schema.anchors, "fingerprint", fingerprint, "anchor-unknown")
-
-    def put_pin(self, pin: EkPin) -> None:
-        """Believe this one EK without a certificate."""
-        values = {
-            "ek_public": pin.ek_public,
-            "ek_class": str(pin.ek_class),
-            "label": pin.label,
-            "added_at": pin.added_at,
-        }
-        self._upsert(schema.ek_pins, {"host_id": pin.host_id}, values)
-        self._next_generation()
-
-    def remove_pin(self, host_id: bytes) -> None:
-        """Stop believing this EK; the host stays enrolled until it is revoked."""
-        self._remove(schema.ek_pins, "host_id", host_id, "ek-unknown")
-
-    def put_endorser(self, endorser: EndorserRow) -> None:
-        """Know this endorser; :meth:`put_endorsement` says what it signed."""
-        values = {"public_key": endorser.public_key, "label": endorser.label, "added_at": endorser.added_at}
-        self._upsert(schema.endorsers, {"key_id": endorser.key_id}, values)
-        self._next_generation()
-
-    def remove_endorser(self, key_id: str) -> None:
-        """Stop counting this key's signatures, everywhere and at once."""
-        self._remove(schema.endorsers, "key_id", key_id, "endorser-unknown")
 
     def put_profile(self, profile: ProfileRow) -> None:
         """Keep a profile; one that is there already stays as it is (its id is its content)."""
@@ -237,21 +200,6 @@ class Transaction:
         if self._connection.execute(statement).rowcount != 1:
             raise UsageError("stack-unknown", f"no stack {digest.hex()} that could still change")
         self._next_generation()
-
-    # ---------------------------------------------------------------------------------------------------------
-
-    def _upsert(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
-        statement = upsert(table).values(**key, **values)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
-
-    def _remove(self, table: Table, column: str, key: bytes | str, code: str) -> None:
-        if self._connection.execute(delete(table).where(table.c[column] == key)).rowcount != 1:
-            raise UsageError(code, f"there is no {key if isinstance(key, str) else key.hex()} to remove")
-        self._next_generation()
-
-    def _next_generation(self) -> None:
-        state = schema.state
-        self._connection.execute(update(state).values(generation=state.c.generation + 1).where(state.c.id == 1))
 
 
 def _check_key(what: str, key: bytes) -> None:
