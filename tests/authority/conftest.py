@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,10 +19,12 @@ from watchword.authority.keyring import Keyring, KeyringSource
 from watchword.authority.limits import Limits
 from watchword.authority.server import Address, bind, make_server
 from watchword.authority.store import Store
+from watchword.cli.main import run
 from watchword.errors import MalformedError, Unavailable, UsageError
 
 from .helpers import NOW
 
+Command = Callable[..., tuple[int, dict[str, Any]]]
 LIMITS = Limits(body=64 * 1024, body_seconds=1.0, workers=2, waiting=2, held=128 * 1024)
 
 
@@ -80,3 +84,25 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.mkdir(mode=0o700)
+    Keyring.create(path / "keyring", authority="test", now=NOW)
+    Store.open(path / "store.sqlite3").close()
+    return path
+
+
+@pytest.fixture
+def command(data: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs one command; its exit status and what it printed as JSON."""
+
+    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
+        status = run(["authority", *arguments, "--data", str(data), "--json"])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return status, json.loads(captured.out)
+
+    return call

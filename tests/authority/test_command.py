@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +31,8 @@ from watchword.testing.documents import PROFILE, STACK, encode
 from watchword.testing.ek_authority import EkAuthority
 from watchword.wire.tpm.templates import EkKind, ek_template
 
+from .conftest import Command
 from .helpers import NOW, host
-
-Command = Callable[..., tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "data"
-    path.mkdir(mode=0o700)
-    Keyring.create(path / "keyring", authority="test", now=NOW)
-    Store.open(path / "store.sqlite3").close()
-    return path
-
-
-@pytest.fixture
-def command(data: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs one command; its exit status and what it printed as JSON."""
-
-    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
-        status = run(["authority", *arguments, "--data", str(data), "--json"])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return status, json.loads(captured.out)
-
-    return call
 
 
 def acts(data: Path) -> list[str]:

@@ -414,10 +414,10 @@ def test_another_kind_of_file_is_refused(path: Path, make: object, code: str) ->
 def test_a_newer_store_is_refused(path: Path) -> None:
     Store.open(path).close()
     raw = sqlite3.connect(path)
-    raw.execute("UPDATE state SET schema_version = 2")
+    raw.execute("UPDATE state SET schema_version = 3")
     raw.commit()
     raw.close()
-    with pytest.raises(UsageError, match="version 2") as caught:
+    with pytest.raises(UsageError, match="version 3") as caught:
         Store.open(path)
     assert caught.value.code == "store-version"
 

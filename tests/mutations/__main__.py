@@ -1,4 +1,7 @@
-"""Delete each check once: a test must fail. ``bin/mutations [--list] [--jobs N] [CLAUSE or FILE …]``."""
+"""Delete each check once: a test must fail. ``bin/mutations [--list] [--jobs N] [CLAUSE or FILE …]``.
+
+With ``--every`` the checks are found in the syntax trees of the sources: see ``every``.
+"""
 
 from __future__ import annotations
 
@@ -104,4 +107,8 @@ def pytest(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[st
 
 
 if __name__ == "__main__":
+    if "--every" in sys.argv[1:]:
+        from .every import main as every
+
+        sys.exit(every([argument for argument in sys.argv[1:] if argument != "--every"]))
     sys.exit(main(sys.argv[1:]))

@@ -26,6 +26,7 @@ from .sites import changes, mutated
 
 # Where a mutant of wire, verify or policy may be noticed. Tests that start programs are left out.
 TESTS = ("tests/wire", "tests/verify", "tests/policy", "tests/crypto", "tests/launch", "tests/attacks")
+_FAR = 60  # how many tests of other folders are tried at most, evenly spread
 _CAUGHT, _SURVIVED, _NOT_APPLIED = 1, 0, 3
 
 
@@ -101,7 +102,9 @@ class Forked:
             path = items[at].path.relative_to(items[at].config.rootpath)
             return (0 if path.parent == folder and stem in path.stem else 1 if path.parent == folder else 2), at
 
-        return [items[at] for at in sorted(chosen, key=distance)]
+        near = sorted((at for at in chosen if distance(at)[0] < 2), key=distance)
+        far = sorted(chosen.difference(near))
+        return [items[at] for at in (*near, *far[:: len(far) // _FAR + 1])]
 
     def _still_pass(
         self, session: pytest.Session, items: list[pytest.Item], file: str, text: str, functions: list[FunctionType]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -87,6 +87,9 @@ def test_another_boot_of_the_same_image_is_approved(host: Host, stack: Stack) ->
 def test_nobody_else_makes_an_approval(host: Host, stack: Stack) -> None:
     appraisal = judge(host("good"), profile(), release(stack("good")))
     approved = appraisal.approve(1)
+    made = {field.name: getattr(appraisal, field.name) for field in fields(Appraisal)}
+    with pytest.raises(TypeError, match="appraise"):
+        Appraisal(_proof=object(), **{**made, "rank": 9})
     with pytest.raises(TypeError, match="approve"):
         Approved(object(), approved.host, bytes(32), "base", 1, "compute", "1", bytes(32), approved.selections)
     with pytest.raises((TypeError, ValueError)):

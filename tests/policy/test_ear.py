@@ -312,6 +312,8 @@ def test_older_names_mean_the_same() -> None:
         module(ear_appraisal_policy_ids=["p"], **{"ear.appraisal-policy-id": "p"}),
         module(**{"ear.status": "none"}),
         module(ear_veraison_key_attestation={}),
+        module(ear_veraison_key_attestation=["akpub"]),
+        module(ear_veraison_key_attestation={"akpub": 7}),
     ],
 )
 def test_what_is_not_a_result(payload: bytes) -> None:

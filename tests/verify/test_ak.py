@@ -104,6 +104,13 @@ def test_a3_algorithm(ak: Public) -> None:
     _refused("ak-algorithm", ak)
 
 
+def test_a3_a_symmetric_key_that_names_a_signing_scheme() -> None:
+    parameters = KeyedHashParameters(Scheme(Alg.RSASSA, Alg.SHA256))  # no TPM sends this; the rule must not need that
+    with pytest.raises(Rejected) as caught:
+        verify_ak_public(replace(TPM.ak, type=Alg.KEYEDHASH, parameters=parameters, unique=b""))
+    assert caught.value.code == "ak-algorithm"
+
+
 def test_a_point_off_the_curve_is_malformed() -> None:
     ak = replace(TPM.ak, unique=EccPoint(b"\1" * 32, b"\2" * 32))
     with pytest.raises(MalformedError):

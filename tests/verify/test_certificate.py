@@ -104,6 +104,7 @@ def test_names_for_people() -> None:
         ({"extensions": tuple(extension(f"1.2.{number}", b"") for number in range(33))}, "more than 32"),
         ({"extensions": (extension("2.5.29.19", sequence(integer(0))),)}, "path length"),
         ({"extensions": (extension("2.5.29.19", sequence(tlv(1, b"\xff"), integer(-1))),)}, "path length"),
+        ({"extensions": (extension("2.5.29.19", sequence(tlv(1, b"\xff"), integer(65))),)}, "path length"),
         ({"extensions": (extension("2.5.29.19", sequence() + b"\0"),)}, "trailing"),
         ({"extensions": (extension("2.5.29.19", sequence(tlv(5))),)}, "trailing"),
         ({"extensions": (extension("2.5.29.37", sequence(oid("1.2.3")) + b"\0"),)}, "trailing"),
@@ -144,6 +145,12 @@ def test_a_header_of_something_else(tag: str, inner: str) -> None:
 
 def test_an_unsupported_key() -> None:
     malformed(Raw(key=spki(ed25519.Ed25519PrivateKey.generate().public_key())), "not supported")
+
+
+def test_another_kind_of_key_that_looks_like_rsa() -> None:
+    pss = oid("1.2.840.113549.1.1.10")
+    body = sequence(integer(N), integer(65537))
+    malformed(Raw(key=sequence(sequence(pss, tlv(5)), tlv(3, b"\0", body))), "not supported")
 
 
 def _rsa_spki(

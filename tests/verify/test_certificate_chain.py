@@ -110,6 +110,17 @@ def test_other_signatures(number: int, digest: hashes.HashAlgorithm) -> None:
     refused("not by that issuer", Raw(algorithm=algorithm, digest=hashes.SHA256()))
 
 
+@pytest.mark.parametrize(("number", "digest"), [(11, hashes.SHA256()), (12, hashes.SHA384()), (13, hashes.SHA512())])
+def test_an_rsa_signature_by_another_key(number: int, digest: hashes.HashAlgorithm) -> None:
+    algorithm = sequence(oid(f"1.2.840.113549.1.1.{number}"), tlv(5))
+    maker = raw_authority(key=spki(RSA.public_key()))
+    assert chain(Raw(algorithm=algorithm, signer=RSA, digest=digest), [maker], [raw_authority("root")]) == 3
+    other = rsa.generate_private_key(65537, 2048)
+    refused("not by that issuer", Raw(algorithm=algorithm, signer=other, digest=digest), maker)
+    wrong_hash = hashes.SHA512() if number == 11 else hashes.SHA256()
+    refused("not by that issuer", Raw(algorithm=algorithm, signer=RSA, digest=wrong_hash), maker)
+
+
 def _at(text: str) -> int:
     return int(datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
 

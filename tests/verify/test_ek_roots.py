@@ -96,7 +96,7 @@ def test_entries_that_are_refused(change: Callable[[dict[str, Any]], object], wh
         ({"certificates": [7]}, "exactly the members"),
         ({"certificates": [[]]}, "exactly the members"),
         ({"certificates": [["label", "class", "role", "source", "sha256", "certificate"]]}, "exactly the members"),
-        ({"certificates": [0] * 4097}, "certificates"),
+        ({"certificates": [0] * 4097}, "not a list of 1 to 4096"),
         ({"note": "x"}, "exactly the members"),
     ],
 )

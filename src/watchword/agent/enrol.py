@@ -73,9 +73,5 @@ def _from_nv(tpm: Tpm) -> tuple[bytes, ...]:
     """The maker's chain in NV. One that cannot be read is none: the authority may know the maker without it."""
     try:
         return tpm.read_intermediates()
-    except MalformedError:
+    except (MalformedError, TpmError):  # no certificates; never written, not for everybody, too long
         return ()
-    except TpmError as error:
-        if error.rc or error.code == "tpm-nv-size":
-            return ()  # never written, not for everybody, too long
-        raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli.authority_admin import GROUPS
+from watchword.cli import authority_admin, authority_trust
 from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
 from watchword.cli.output import emit, note
 from watchword.errors import UsageError
@@ -52,7 +52,7 @@ def authority() -> None:
     """
 
 
-for _group in GROUPS:
+for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS):
     authority.add_command(_group)
 
 

@@ -1,4 +1,4 @@
-"""``watchword authority anchor|ek|endorser|stack|profile|host``: what an authority believes, and whom."""
+"""``watchword authority endorser|stack|profile|host``: what hosts may run, and the hosts."""
 
 from __future__ import annotations
 
@@ -16,149 +16,6 @@ if TYPE_CHECKING:
     from watchword.authority.store import Host, StackInfo
 
 __all__ = ["GROUPS"]
-
-_EK_CLASS = click.Choice(["hardware", "firmware", "virtual"])
-
-
-# -- whose TPMs are believed ---------------------------------------------------------------------------------------
-
-
-@click.group()
-def anchor() -> None:
-    """The certificate authorities of TPM makers that are believed.
-
-    \b
-    Example:
-      watchword authority anchor list
-    """
-
-
-@anchor.command("add")
-@click.argument("file", type=FILE)
-@click.option("--class", "ek_class", type=_EK_CLASS, required=True, help="What kind of TPM it vouches for.")
-@click.option("--label", help="A name for people; the file's name by default.")
-@where
-def anchor_add(
-    file: Path, ek_class: str, label: str | None, data: Path, passphrase_file: Path | None, as_json: bool
-) -> None:
-    """Believe EK certificates below the certificate in FILE (PEM or DER).
-
-    \b
-    Example:
-      watchword authority anchor add tpm-maker-root.pem --class hardware
-    """
-    from watchword.authority.inputs import read_certificate
-    from watchword.verify.ek import EkClass
-
-    certificate, der = read_certificate(read_bounded(file, MAX_SMALL_FILE))
-    with opened(data, passphrase_file) as (_, admin):
-        row = admin.add_anchor(certificate, EkClass(ek_class), label or file.name, der)
-    emit({"fingerprint": row.fingerprint.hex()}, row.fingerprint.hex(), as_json=as_json)
-
-
-@anchor.command("list")
-@where
-def anchor_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the trust anchors.
-
-    \b
-    Example:
-      watchword authority anchor list --json
-    """
-    with opened(data, passphrase_file) as (directory, _):
-        rows = [
-            {
-                "fingerprint": row.fingerprint.hex(),
-                "class": str(row.anchor.ek_class),
-                "label": row.anchor.label,
-                "added_at": row.added_at,
-            }
-            for row in directory.store.anchors()
-        ]
-    emit_rows("anchors", rows, as_json)
-
-
-@anchor.command("remove")
-@click.argument("fingerprint")
-@where
-def anchor_remove(fingerprint: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Stop believing a certificate authority; enrolled hosts stay until they are revoked.
-
-    \b
-    Example:
-      watchword authority anchor remove 5d2c01f7
-    """
-    with opened(data, passphrase_file) as (directory, admin):
-        found = one(directory.store.anchors(), fingerprint, lambda row: row.fingerprint.hex(), "anchor")
-        admin.remove_anchor(found.fingerprint)
-    emit({"removed": found.fingerprint.hex()}, f"removed {found.fingerprint.hex()}", as_json=as_json)
-
-
-@click.group()
-def ek() -> None:
-    """Endorsement keys that are believed one by one, without a certificate.
-
-    \b
-    Example:
-      watchword authority ek list
-    """
-
-
-@ek.command("pin")
-@click.argument("file", type=FILE)
-@click.option("--class", "ek_class", type=_EK_CLASS, required=True, help="What kind of TPM it is.")
-@click.option("--label", help="A name for people; the file's name by default.")
-@where
-def ek_pin(
-    file: Path, ek_class: str, label: str | None, data: Path, passphrase_file: Path | None, as_json: bool
-) -> None:
-    """Believe the EK whose public area is in FILE (TPM2B_PUBLIC or TPMT_PUBLIC).
-
-    \b
-    Example:
-      watchword authority ek pin compute7-ek.pub --class virtual
-    """
-    from watchword.authority.inputs import read_public
-    from watchword.verify.ek import EkClass
-
-    public = read_public(read_bounded(file, MAX_SMALL_FILE))
-    with opened(data, passphrase_file) as (_, admin):
-        pin = admin.pin_ek(public, EkClass(ek_class), label or file.name)
-    emit({"host": pin.host_id.hex()}, pin.host_id.hex(), as_json=as_json)
-
-
-@ek.command("list")
-@where
-def ek_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the pinned EKs.
-
-    \b
-    Example:
-      watchword authority ek list --json
-    """
-    with opened(data, passphrase_file) as (directory, _):
-        rows = [
-            {"host": p.host_id.hex(), "class": str(p.ek_class), "label": p.label, "added_at": p.added_at}
-            for p in directory.store.pins()
-        ]
-    emit_rows("pins", rows, as_json)
-
-
-@ek.command("unpin")
-@click.argument("host")
-@where
-def ek_unpin(host: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Stop believing a pinned EK; an enrolled host stays until it is revoked.
-
-    \b
-    Example:
-      watchword authority ek unpin 0f3c9a12
-    """
-    with opened(data, passphrase_file) as (directory, admin):
-        found = one(directory.store.pins(), host, lambda pin: pin.host_id.hex(), "pinned EK")
-        admin.unpin_ek(found.host_id)
-    emit({"removed": found.host_id.hex()}, f"removed {found.host_id.hex()}", as_json=as_json)
-
 
 # -- what hosts may run ----------------------------------------------------------------------------------------------
 
@@ -436,4 +293,4 @@ def _host_document(row: Host) -> dict[str, Any]:
     }
 
 
-GROUPS = (anchor, ek, endorser, stack_group, profile_group, host)
+GROUPS = (endorser, stack_group, profile_group, host)

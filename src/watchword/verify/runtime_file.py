@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from watchword.errors import Finding, MalformedError
+from watchword.wire.ima_entry import AppendedSignature, MeasuredFile, PortableSignature
 from watchword.wire.ima_log import IMA_PCR, ImaEntry, decode_entry
 from watchword.wire.tpm.algorithms import HASHES, Alg
 
-__all__ = ["ALGORITHMS", "IN_PCR_10", "VIOLATIONS", "RuntimeFile", "read_file", "read_files"]
+__all__ = ["ALGORITHMS", "IN_PCR_10", "VIOLATIONS", "FileSignature", "RuntimeFile", "read_file", "read_files"]
 
 _MAX_FINDINGS = 100  # entries that are described one by one; the rest are counted
 _SHA256_FIELD = b"\x28\0\0\0sha256:\0"  # how a d-ng field begins: its size, then the algorithm
@@ -21,20 +22,22 @@ IN_PCR_10 = struct.pack("<I", IMA_PCR)  # how the bytes of an entry begin
 VIOLATIONS = frozenset(bytes(size) for size in (20, 32, 48, 64))  # what is logged instead of a digest
 #: Hash algorithms by the kernel's names.
 ALGORITHMS = {name.replace("_", "-"): alg for alg, name in HASHES.items()} | {"sm3-256": Alg.SM3_256}
+FileSignature: TypeAlias = bytes | AppendedSignature | PortableSignature  # bytes are a security.ima attribute
 
 
 class RuntimeFile(NamedTuple):
     """A measured file or buffer. A named tuple, since a log has many.
 
     ``path`` may hold any bytes but NUL; ``alg`` is Alg.NULL for a hash that no TPM has; ``kind`` is "ima", "verity"
-    (an fs-verity digest) or "buffer" (kernel command line, keys, …).
+    (an fs-verity digest) or "buffer" (kernel command line, keys, …). ``signature`` is a tuple where the template has
+    more than the ``security.ima`` attribute.
     """
 
     number: int
     path: bytes
     alg: Alg
     digest: bytes
-    signature: bytes | None = None
+    signature: bytes | tuple[FileSignature, ...] | None = None
     kind: str = "ima"
 
 
@@ -75,7 +78,13 @@ def read_file(raw: bytes, size: int, number: int) -> RuntimeFile | None:
     file = entry.file()
     kind = "buffer" if file.buffer is not None else file.kind
     alg = ALGORITHMS.get(file.algorithm, Alg.NULL)
-    return RuntimeFile(entry.number, file.path, alg, file.digest, file.signature, kind)
+    return RuntimeFile(entry.number, file.path, alg, file.digest, _signature(file), kind)
+
+
+def _signature(file: MeasuredFile) -> bytes | tuple[FileSignature, ...] | None:
+    if not file.others:
+        return file.signature
+    return file.others if file.signature is None else (file.signature, *file.others)
 
 
 def _problem(entry: ImaEntry) -> Finding | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from watchword.errors import MalformedError
 from watchword.wire.tpm.algorithms import Alg, digest, digest_size
 
-__all__ = ["TEMPLATES", "ImaEntry", "MeasuredFile", "template_digest"]
+__all__ = ["TEMPLATES", "AppendedSignature", "ImaEntry", "MeasuredFile", "PortableSignature", "template_digest"]
 
 _LE32 = struct.Struct("<I")
 
@@ -34,6 +34,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )  # fmt: skip
 _FIELDS = frozenset(name for fields in TEMPLATES.values() for name in fields)
+_PORTABLE = TEMPLATES["evm-sig"][2:]
 _HASH_SIZES = {
     b"md5": 16, b"sha1": 20, b"rmd160": 20, b"sha224": 28, b"sha256": 32, b"sha384": 48, b"sha512": 64,
     b"wp256": 32, b"wp384": 48, b"wp512": 64, b"tgr128": 16, b"tgr160": 20, b"tgr192": 24, b"sm3": 32,
@@ -43,11 +44,34 @@ _HASH_SIZES = {
 
 
 @dataclass(frozen=True, slots=True)
+class AppendedSignature:
+    """A PKCS#7 message at the end of a file, and the digest of what stands before it, by the kernel's name."""
+
+    algorithm: str
+    digest: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PortableSignature:
+    """The ``security.evm`` attribute, and all that it signs, each field as it was logged."""
+
+    attribute: bytes
+    names: bytes
+    lengths: bytes
+    values: bytes
+    uid: bytes
+    gid: bytes
+    mode: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredFile:
     """What one entry says about a file or a buffer.
 
     ``path`` is whatever the host wrote: any bytes but NUL, control characters included. ``algorithm`` is the kernel's
     name ("sha256"), ``kind`` "ima" or "verity" in the v2 templates, ``signature`` and ``buffer`` are None when absent.
+    ``others`` are signatures that are not over the digest itself.
     """
 
     path: bytes
@@ -56,6 +80,7 @@ class MeasuredFile:
     kind: str = "ima"
     signature: bytes | None = None
     buffer: bytes | None = None
+    others: tuple[AppendedSignature | PortableSignature, ...] = ()
 
 
 class ImaEntry(NamedTuple):
@@ -109,7 +134,7 @@ class ImaEntry(NamedTuple):
             raise MalformedError(f"IMA entry {self.number}: the path has a NUL in it or is missing")
         kind, algorithm, digest = self._digest_field(values)
         signature = values.get("sig") or values.get("evmsig") or None
-        return MeasuredFile(path, algorithm, digest, kind, signature, values.get("buf"))
+        return MeasuredFile(path, algorithm, digest, kind, signature, values.get("buf"), self._others(values))
 
     def _digest_field(self, values: Mapping[str, bytes]) -> tuple[str, str, bytes]:
         """Kind, algorithm and digest out of d ("…"), d-ng ("alg:\\0…") or d-ngv2 ("kind:alg:\\0…")."""
@@ -118,13 +143,26 @@ class ImaEntry(NamedTuple):
             if len(old) not in (16, 20):
                 raise MalformedError(f"IMA entry {self.number}: a digest of {len(old)} bytes")
             return "ima", "sha1" if len(old) == 20 else "md5", old
-        label, separator, digest = values.get("d-ngv2", values.get("d-ng", b"")).partition(b":\0")
+        return self._labelled(values.get("d-ngv2", values.get("d-ng", b"")), kinds="d-ngv2" in values)
+
+    def _labelled(self, field: bytes, *, kinds: bool) -> tuple[str, str, bytes]:
+        label, separator, digest = field.partition(b":\0")
         kind, colon, algorithm = label.rpartition(b":")
-        if ("d-ngv2" in values) != bool(colon) or kind not in (b"", b"ima", b"verity"):
+        if kinds != bool(colon) or kind not in (b"", b"ima", b"verity"):
             raise MalformedError(f"IMA entry {self.number}: not a digest field of its template")
         if not separator or _HASH_SIZES.get(algorithm) != len(digest):
             raise MalformedError(f"IMA entry {self.number}: digest and algorithm do not fit together")
         return kind.decode() or "ima", algorithm.decode(), digest
+
+    def _others(self, values: Mapping[str, bytes]) -> tuple[AppendedSignature | PortableSignature, ...]:
+        """Nothing for a violation: its digests are zeros of another size, and no signature could make it good."""
+        others: list[AppendedSignature | PortableSignature] = []
+        if values.get("modsig") and values.get("d-modsig") and not self.violation:
+            _, algorithm, digest = self._labelled(values["d-modsig"], kinds=False)
+            others.append(AppendedSignature(algorithm, digest, values["modsig"]))
+        if values.get("evmsig") and values.keys() >= set(_PORTABLE) and not self.violation:
+            others.append(PortableSignature(*(values[name] for name in _PORTABLE)))
+        return tuple(others)
 
 
 def template_digest(entry: ImaEntry, bank: Alg) -> bytes:
