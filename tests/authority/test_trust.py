@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -300,25 +299,3 @@ def test_the_intermediates_are_parsed_once(store: Store, trusting: Admin) -> Non
     assert len(after.pins) == 1
     trusting.import_bundle(replace(BUNDLE, serial=4, roots=ROOTS[:1]).encode())
     assert snapshots.current().trusted.intermediates is not before.intermediates
-
-
-# -- a store of version 1 ------------------------------------------------------------------------------------------
-
-
-def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "store.sqlite3"
-    with Store.open(path) as store:
-        Admin(store, NOW, "auditor").add_anchor(Certificate.parse(MAKERS.root), EkClass.HARDWARE, "mine")
-        anchors = store.anchors()
-    raw = sqlite3.connect(path)
-    for table in ("bundle_certificates", "root_bundles", "crls"):
-        raw.execute(f"DROP TABLE {table}")
-    raw.execute("UPDATE state SET schema_version = 1")
-    raw.commit()
-    raw.close()
-    for _ in range(2):
-        with Store.open(path) as store:
-            assert (store.anchors(), store.crls(), store.bundles()) == (anchors, (), ())
-    with Store.open(path) as store:
-        Admin(store, NOW, "auditor").import_bundle(BUNDLE.encode())
-        assert len(acts(store)) == 2

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from watchword.authority.store import schema
@@ -101,9 +101,7 @@ def _create_or_check(connection: Connection, path: Path) -> None:
     if schema.state.name not in tables:
         raise UsageError("store-format", f"{path} is a database, but not a watchword store")
     found = connection.execute(select(schema.state.c.schema_version)).scalar_one_or_none()
-    if found == 1:
-        _add_tables_of_version_2(connection)
-    elif found != schema.VERSION:
+    if found != schema.VERSION:
         raise UsageError(
             "store-version",
             f"the store {path} has schema version {found}, this program knows version {schema.VERSION}",
@@ -118,13 +116,6 @@ def _create(connection: Connection) -> None:
         connection.exec_driver_sql(trigger)
     row = {"id": 1, "schema_version": schema.VERSION, "generation": 0, "nonces_pruned": 0}
     connection.execute(schema.state.insert().values(row))
-
-
-def _add_tables_of_version_2(connection: Connection) -> None:
-    schema.metadata.create_all(
-        connection, [schema.root_bundles, schema.bundle_certificates, schema.crls], checkfirst=False
-    )
-    connection.execute(update(schema.state).values(schema_version=2))
 
 
 @contextmanager

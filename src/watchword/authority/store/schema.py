@@ -1,9 +1,7 @@
 """The tables, and the triggers that keep the decision record append-only.
 
-A new file is created whole. Version 2 has three tables more than version 1, which ``engine.py`` adds. A file of a
-version that this program does not know is refused, never guessed at.
-
-Tables that every release writes to are kept in the order of their key (``WITHOUT ROWID``): half the pages to commit.
+Version 1 is created whole. A later version adds its steps to ``engine.py``; a file of a version that this program does
+not know is refused, never guessed at.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ __all__ = [
     "used_nonces",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 1
 
 metadata = MetaData()
 
