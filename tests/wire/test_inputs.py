@@ -36,3 +36,12 @@ def test_names() -> None:
     for bad in ("", "disk,", "disk,disk", "x" * 1000, "disk;rm"):
         with pytest.raises(MalformedError):
             parse_names(bad)
+
+
+def test_a_list_of_names_is_bounded() -> None:
+    sixteen = ",".join(f"a{number:031}" for number in range(16))
+    assert len(parse_names(sixteen)) == 16
+    with pytest.raises(MalformedError, match="too many"):
+        parse_names(",".join(f"a{number}" for number in range(17)))
+    with pytest.raises(MalformedError, match="too long"):
+        parse_names(sixteen + ",b")
