@@ -14,6 +14,7 @@ _REPLAY, _FILE, _KNOWN, _WIRE = (
 )
 _BOOT_TESTS = ("tests/verify/test_boot_log.py", "tests/attacks/test_logs.py")
 _IMA_TESTS = ("tests/verify/test_ima_log.py", "tests/attacks/test_logs.py")
+_SIGNATURE_TESTS = ("tests/policy/test_file_signature.py", "tests/policy/test_file_signature_portable.py")
 _FILE_TESTS = ("tests/policy/test_runtime_files.py", "tests/policy/test_appraise.py")
 
 
@@ -88,7 +89,8 @@ MUTATIONS = (
     Mutation("D5", _CHECKS, "    if file.kind == \"verity\":\n        return False", "    if False:\n        return False", _FILE_TESTS),
     Mutation("D5", _CHECKS, "    digest = (file.alg, file.digest)\n    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:", "    digest = (file.alg, file.digest)\n    if any(digest in files for files in stack.files.values()) or digest in stack.any_path:", _FILE_TESTS),
     Mutation("D5", _CHECKS, "    if rules.reject_violations and log is not None and log.violations:", "    if False:", _attack("test_violation")),
-    Mutation("D5", "policy/file_signature.py", "    except InvalidSignature:\n        return False\n", "    except InvalidSignature:\n        return True\n", ("tests/policy/test_file_signature.py",)),
-    Mutation("D5", "policy/file_signature.py", "kind != _DIGSIG or ", "", ("tests/policy/test_file_signature.py",)),
-    Mutation("D5", "policy/file_signature.py", "hash_number != number or ", "", ("tests/policy/test_file_signature.py",)),
+    Mutation("D5", "policy/signer.py", "    except InvalidSignature:\n        return False\n", "    except InvalidSignature:\n        return True\n", _SIGNATURE_TESTS),
+    Mutation("D5", "policy/file_signature.py", "header.kind != _DIGSIG or ", "", _SIGNATURE_TESTS),
+    Mutation("D5", "policy/file_signature.py", "header.alg is not alg or ", "", _SIGNATURE_TESTS),
+    Mutation("D5", "policy/signature_header.py", " and size == len(signature)", "", _SIGNATURE_TESTS),
 )  # fmt: skip

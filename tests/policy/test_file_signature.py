@@ -69,6 +69,15 @@ def test_what_is_not_signed(key: ec.EllipticCurvePrivateKey) -> None:
         assert not is_signed(Alg.SHA256, DIGEST, good[:cut], signers)
 
 
+def test_the_size_that_the_header_gives(key: ec.EllipticCurvePrivateKey) -> None:
+    """Nothing else stands between the size and the key: the signature itself is whole."""
+    signers = compile_signers("s", "p", [spki(key.public_key())])
+    good = attribute(key, DIGEST)
+    size = int.from_bytes(good[7:9], "big")
+    for wrong in (size - 1, size + 1, 0):
+        assert not is_signed(Alg.SHA256, DIGEST, good[:7] + wrong.to_bytes(2, "big") + good[9:], signers)
+
+
 def test_someone_elses_signature_under_our_key_id(key: ec.EllipticCurvePrivateKey) -> None:
     signers = compile_signers("s", "p", [spki(key.public_key())])
     other = attribute(ec.generate_private_key(ec.SECP256R1()), DIGEST)
