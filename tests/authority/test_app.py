@@ -19,10 +19,11 @@ from watchword.authority import server
 from watchword.authority.problems import PROBLEMS
 from watchword.authority.store import ProfileRow
 from watchword.crypto import keylist
-from watchword.launch.receipt import launch_key
+from watchword.launch.receipt import Decision, launch_key
+from watchword.policy import ear
 
 from .conftest import Service
-from .helpers import NOW, entry, host
+from .helpers import NOW, host
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -244,17 +245,29 @@ def test_an_unknown_launch_is_a_problem(client: httpx2.Client, name: str) -> Non
     problem(client.get(f"/v1/launches/{name}"), 404, "launch-unknown")
 
 
+def refusal(key: bytes, instance: str) -> bytes:
+    """A decision as the authority records it."""
+    decision = Decision(
+        outcome="refused", time=NOW, launch=key.hex(), token="", instance=instance, profile="", inputs="", level="",
+        rank=0, required=1, stack=None, host="", releases=0, allowed=1, lease=0, evidence="",
+    )  # fmt: skip
+    return decision.encode()
+
+
 def test_the_receipts_of_a_launch_come_in_pages(service: Service, client: httpx2.Client) -> None:
     launch_id = b"L" * 16
     key = launch_key(launch_id)
     with service.store.transaction() as tx:
         for number in range(103):
-            tx.append_decision(NOW, key, entry(str(number), launch=key))
-            tx.append_decision(NOW, launch_key(b"M" * 16), entry("other", launch=launch_key(b"M" * 16)))
+            tx.append_decision(NOW, key, refusal(key, str(number)))
+            tx.append_decision(NOW, launch_key(b"M" * 16), refusal(launch_key(b"M" * 16), "other"))
     first = client.get(f"/v1/launches/{launch_id.hex()}").json()
     second = client.get(f"/v1/launches/{launch_id.hex()}", params={"after": first["next"]}).json()
     assert (len(first["decisions"]), len(second["decisions"]), second["next"]) == (100, 3, None)
     assert all(envelope["payloadType"].endswith("receipt+json") for envelope in first["decisions"])
+    keys = service.ring.key_list.receipt_keys()
+    assert [len(first["results"]), len(second["results"])] == [100, 3]
+    assert {ear.verify(token.encode(), keys, NOW).submodules["host"].status for token in first["results"]} == {"none"}
 
 
 @pytest.mark.parametrize("after", ["-1", "x", "9" * 30, ""])
