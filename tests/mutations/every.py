@@ -1,7 +1,7 @@
 """Take away every check of ``wire``, ``verify`` and ``policy`` that the syntax tree shows: ``bin/mutations --every``.
 
-The catalogue names the checks that clauses ask for; this finds the others. A mutant that removes a check must be caught,
-or be listed with the reason in docs/reference/mutations.md.
+The catalogue names the checks that clauses ask for; this finds the others. A mutant that removes a check must be
+caught, or be listed with the reason in docs/reference/mutations.md.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __main__ as catalogue
-from .forked import TESTS
 from .sites import KINDS, REMOVES, Change, changes, mutated
 
 PACKAGES = ("verify", "policy", "wire")
 LIST = catalogue.ROOT / "docs" / "reference" / "mutations.md"
-_ENTRY = re.compile(r"^- `(\S+\.py)` `(\S+)`: ``(.+?)``$", re.M)
+_ENTRY = re.compile(r"^- `(\S+\.py)`\s+`(\S+)`:\s+``(.+?)``$", re.M | re.S)
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def run(original: Path, files: Sequence[str], seconds: int) -> Iterator[Mutant]:
 
 
 def caught(original: Path, mutant: Mutant) -> bool:
-    """Whether the tests of the module, and those of its package that import it, notice ``mutant`` in a real copy."""
+    """Whether the tests of the module, and those beside it that import it, notice ``mutant`` in a real copy."""
     with tempfile.TemporaryDirectory(prefix="ww-mutation-") as folder:
         source = Path(folder).resolve() / "src"
         shutil.copytree(original, source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,15 +123,14 @@ def caught(original: Path, mutant: Mutant) -> bool:
 
 
 def mirrored(file: str) -> list[str]:
-    """The test files of a module: of its name, and all that import it."""
+    """The test files of a module in its own package: of its name or importing it; else all."""
     path = Path(file)
     dotted = f"watchword.{'.'.join(path.with_suffix('').parts)}"
     chosen = []
-    for folder in TESTS:
-        for test in sorted((catalogue.ROOT / folder).rglob("test_*.py")):
-            if (path.stem in test.stem and path.parts[0] in test.parts) or dotted in test.read_text():
-                chosen.append(test.relative_to(catalogue.ROOT).as_posix())
-    return chosen
+    for test in sorted((catalogue.ROOT / "tests" / path.parts[0]).rglob("test_*.py")):
+        if path.stem in test.stem or dotted in test.read_text():
+            chosen.append(test.relative_to(catalogue.ROOT).as_posix())
+    return chosen or [f"tests/{path.parts[0]}"]
 
 
 def report(mutants: Iterable[Mutant], survivors: Sequence[Mutant]) -> int:
@@ -150,7 +148,7 @@ def report(mutants: Iterable[Mutant], survivors: Sequence[Mutant]) -> int:
 
 def listed(text: str) -> frozenset[tuple[str, str, str]]:
     """The survivors that the document gives a reason for."""
-    return frozenset((match[1], match[2], match[3]) for match in _ENTRY.finditer(text))
+    return frozenset((match[1], match[2], " ".join(match[3].split())) for match in _ENTRY.finditer(text))
 
 
 if __name__ == "__main__":

@@ -53,9 +53,10 @@ def _block(node: ast.AST, where: str) -> Iterator[Change]:
             inside = where
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 inside = f"{where}.{child.name}".lstrip(".")
-            following = children[at + 1] if at + 1 < len(children) else None
             if inside:
-                yield from _here(child, following, _putter(node, field, at if isinstance(value, list) else None), inside)
+                following = children[at + 1] if at + 1 < len(children) else None
+                put = _putter(node, field, at if isinstance(value, list) else None)
+                yield from _here(child, following, put, inside)
             yield from _block(child, inside)
 
 
@@ -95,7 +96,7 @@ def _operands(
         yield from _operands(test.operand, _putter(test, "operand", None), where, whole, not refuses)
     elif isinstance(test, ast.BoolOp):
         kind = "operand" if isinstance(test.op, ast.Or) is refuses else STRICTER
-        for at, operand in enumerate(test.values):
+        for operand in test.values:
             rest = [value for value in test.values if value is not operand]
             new = rest[0] if len(rest) == 1 else ast.BoolOp(test.op, rest)
             yield _without(kind, where, whole, operand, new, put)

@@ -1,4 +1,4 @@
-"""What the search for checks finds, and that its list of survivors fits the sources; ``bin/mutations --every`` runs it."""
+"""What the search for checks finds, and that its list of survivors fits the sources."""
 
 from __future__ import annotations
 

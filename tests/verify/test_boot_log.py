@@ -250,6 +250,8 @@ def test_c5_nothing_privileged_after_the_separator(event: Event) -> None:
 def test_c5_other_variables_may_follow() -> None:
     event = boot_event(7, T.EFI_VARIABLE_DRIVER_CONFIG, variable("MokList", b"x"))
     assert verify([*good_boot(), event]).findings == ()
+    elsewhere = boot_event(5, T.EFI_VARIABLE_DRIVER_CONFIG, variable("db", b"", DB))
+    assert verify([*good_boot(), elsewhere]).findings == ()
 
 
 def facts(events: list[Event], pcrs: Iterable[int] = QUOTED) -> bool | None:

@@ -139,6 +139,7 @@ BROKEN = {
     "algorithm twice": header(2, b"\4\0\x14\0\4\0\x14\0"),
     "wrong digest size": header(1, b"\x0b\0\x14\0"),
     "digest of nothing": header(1, b"\x77\x77\0\0"),
+    "digests of 65 bytes": header(1, b"\x77\x77\x41\0"),
     "header of another type": header(type_=4),
     "bytes after the header's vendor information": header(tail=b"\0\0"),
     "vendor information cut short": header(tail=b"\x09abc"),
@@ -187,3 +188,29 @@ def test_any_bytes_parse_or_are_malformed(junk: bytes, at: int, kind: int) -> No
     assert log.encode() == data
     for bank in log.banks:
         replay(log, bank)
+
+
+def test_a_log_that_is_too_long_is_refused_whatever_it_holds() -> None:
+    data = event_log(good_boot()).encode()
+    EventLog.parse(data.ljust(MAX_LOG, b"\0"))
+    with pytest.raises(MalformedError, match=f"{MAX_LOG} are allowed"):
+        EventLog.parse(data.ljust(MAX_LOG + 1, b"\0"))
+
+
+def test_a_header_that_declares_too_many_algorithms() -> None:
+    def header(count: int) -> bytes:
+        return SpecId(0, (0, 2, 0), 2, tuple((0x7000 + number, 8) for number in range(count)), b"").encode()
+
+    assert EventLog.parse(header(16)).events == ()
+    with pytest.raises(MalformedError, match="17 digest algorithms"):
+        EventLog.parse(header(17))
+
+
+def test_more_digests_than_declared_are_not_even_read() -> None:
+    with pytest.raises(MalformedError, match="3 digests, the header declares 2"):
+        EventLog.parse(header() + struct.pack("<III", 4, 5, 3) + (b"\4\0" + bytes(20)) * 3 + bytes(4))
+
+
+def test_a_digest_that_is_cut_short() -> None:
+    with pytest.raises(MalformedError, match="cut short in a digest"):
+        EventLog.parse(header() + EVENT + b"\4\0" + b"\1" * 19)

@@ -59,6 +59,16 @@ def test_other_texts_are_refused(text: str) -> None:
         Token.parse(text)
 
 
+def test_a_text_that_is_no_token_is_told_so() -> None:
+    with pytest.raises(MalformedError, match="does not start with WWT1"):
+        Token.parse("WWT2" + TOKEN.text()[4:])
+
+
+def test_nothing_may_follow_a_body() -> None:
+    with pytest.raises(MalformedError, match="1 trailing bytes"):
+        TokenBody.parse(BODY.encode() + b"\0")
+
+
 def test_one_token_has_one_text() -> None:
     """The last character has unused bits: if they counted, one token had several ids and could be released again."""
     text = Token(1, b"kkkk", bytes(50)).text()

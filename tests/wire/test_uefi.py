@@ -128,3 +128,42 @@ def test_any_bytes_parse_or_are_malformed(data: bytes) -> None:
                 parse(prefix + data)
             except MalformedError:
                 continue
+
+
+# Sizes that do not fit are refused as such, before anything of that size is read or counted.
+
+
+def test_the_name_of_a_variable_is_bounded() -> None:
+    assert UefiVariable.parse(variable("n" * 1024, b"")).name == "n" * 1024
+    with pytest.raises(MalformedError, match="1025 characters"):
+        UefiVariable.parse(variable("n" * 1025, b""))
+
+
+@pytest.mark.parametrize(("list_size", "header"), [(27, 0), (0, 0), (44, 17), (44, 1 << 31)])
+def test_the_sizes_of_a_signature_list(list_size: int, header: int) -> None:
+    with pytest.raises(MalformedError, match="sizes do not fit"):
+        parse_signatures(bytes(16) + struct.pack("<III", list_size, header, 16) + bytes(16))
+
+
+def test_a_signature_list_holds_whole_signatures() -> None:
+    with pytest.raises(MalformedError, match="whole number"):
+        parse_signatures(bytes(16) + struct.pack("<III", 28 + 20, 0, 16) + bytes(20))
+
+
+def test_the_description_of_a_load_option_is_bounded() -> None:
+    head = struct.pack("<IH", 1, 0)
+    assert LoadOption.parse(head + b"x\0" * 1024 + b"\0\0").description == "x" * 1024
+    with pytest.raises(MalformedError, match="description is too long"):
+        LoadOption.parse(head + b"x\0" * 1025 + b"\0\0")
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 127), (1, 4097), (1025, 128)])
+def test_the_partitions_are_bounded(count: int, size: int) -> None:
+    head = b"EFI PART" + bytes(48) + uuid.UUID(int=7).bytes_le + bytes(12) + struct.pack("<II", size, 0)
+    with pytest.raises(MalformedError, match=f"{count} partitions of {size} bytes"):
+        GptEvent.parse(head + struct.pack("<Q", count) + bytes(count * size))
+
+
+def test_a_node_is_as_long_as_its_header() -> None:
+    with pytest.raises(MalformedError, match="a node is too small"):
+        device_path_text(b"\x04\x04\3\0" + END)

@@ -40,6 +40,8 @@ def test_every_shorter_and_longer_form_is_malformed() -> None:
     for size in range(len(data)):
         with pytest.raises(MalformedError):
             Attest.parse(data[:size])
+    with pytest.raises(MalformedError, match="qualifiedSigner of 34 bytes; 66 allowed, 33 left"):
+        Attest.parse(data[: 8 + 33])
     with pytest.raises(MalformedError, match="trailing"):
         Attest.parse(data + b"\0")
     with pytest.raises(MalformedError, match="longer"):

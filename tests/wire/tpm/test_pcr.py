@@ -99,3 +99,14 @@ def test_any_bytes_parse_to_the_same_bytes_or_are_malformed(data: bytes) -> None
         except MalformedError:
             continue
         assert encode_selections(selections) == candidate
+
+
+@pytest.mark.parametrize("size", [-1, 5])
+def test_a_bit_map_has_four_bytes_at_most_however_it_was_made(size: int) -> None:
+    with pytest.raises(MalformedError, match="0 to 4 are allowed"):
+        PcrSelection(Alg.SHA256, (), size)
+
+
+def test_a_bit_map_that_is_too_long_is_not_read() -> None:
+    with pytest.raises(MalformedError, match="TPML_PCR_SELECTION: a PCR bit map of 5 bytes"):
+        _parse(bytes.fromhex("00000001 000b 05 0000000000"))

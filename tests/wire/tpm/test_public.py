@@ -56,6 +56,8 @@ def test_round_trip(public: Public) -> None:
     assert Public.parse_2b(public.encode_2b()) == public
     with pytest.raises(MalformedError):
         Public.parse(public.encode() + b"\0")
+    with pytest.raises(MalformedError, match="1 trailing"):
+        Public.parse_2b(public.encode_2b() + b"\0")
     with pytest.raises(MalformedError):
         Public.parse(public.encode()[:-1])
 
@@ -130,3 +132,15 @@ def test_any_bytes_parse_to_the_same_bytes_or_are_malformed(public: Public, at: 
         except MalformedError:
             continue
         assert parsed.encode() == candidate
+
+
+def test_the_size_of_a_public_area_is_bounded() -> None:
+    with pytest.raises(MalformedError, match="longer than"):
+        Public.parse(AK_TEMPLATE.encode() + bytes(8192))
+
+
+def test_nothing_may_follow_a_point() -> None:
+    data = EccPoint(b"x" * 32, b"y" * 32).encode()
+    assert EccPoint.parse(data) == EccPoint(b"x" * 32, b"y" * 32)
+    with pytest.raises(MalformedError, match="1 trailing"):
+        EccPoint.parse(data + b"\0")
