@@ -288,3 +288,22 @@ def test_a_stored_state_is_read_strictly() -> None:
     for bad in (data.replace(numbers, bytes(2)), data[:43] + b"\x15" + data[44:]):
         with pytest.raises(MalformedError):
             RuntimeState.parse(bad)
+
+
+def test_a_state_with_digests_of_no_known_size() -> None:
+    verified = whole(ENTRIES)
+    state = judge_runtime(verified, LISTED).state
+    assert state is not None
+    encoded = state.encode()
+    assert RuntimeState.parse(encoded) == state
+    at = 1 + 2 + 4 + 4 + len(state.seen.aggregate)
+    assert encoded[at] == state.digest_size
+    with pytest.raises(MalformedError, match="digests of 21 bytes"):
+        RuntimeState.parse(encoded[:at] + b"\x15" + encoded[at + 1 :])
+
+
+def test_d5_a_stack_without_files_judges_no_runtime_log() -> None:
+    """Even a log in which nothing ran: the stack says nothing about what may."""
+    silent = CompiledStack.parse(encode({name: value for name, value in STACK.items() if name != "runtime"}))
+    findings = judge_runtime(whole([FIRST]), silent).findings
+    assert [finding.code for finding in findings] == ["runtime-file"]
