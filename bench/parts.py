@@ -139,11 +139,12 @@ def _ima(world: World, entries: int = 10_000) -> Iterator[Figure]:
         per=entries,
         note="clauses D2, D3, D6",
     )
-    yield measure("IMA floor, per entry", lambda: _hash_chain(parsed), per=entries, note="the bare hash chain")
+    data = [entry.data for entry in parsed.entries]
+    yield measure("IMA floor, per entry", lambda: _hash_chain(data), per=entries, note="the bare hash chain")
 
 
-def _hash_chain(log: ImaLog) -> bytes:
+def _hash_chain(entries: list[bytes]) -> bytes:
     pcr = bytes(32)
-    for entry in log.entries:
-        pcr = sha256(pcr + sha256(entry.data).digest()).digest()
+    for data in entries:
+        pcr = sha256(pcr + sha256(data).digest()).digest()
     return pcr
