@@ -150,6 +150,7 @@ BROKEN: dict[str, bytes] = {
     "too large": message(sid=tlv(0x30, tlv(4, bytes(MAX_MESSAGE)))),
     "another type": message(type=oid(DATA)),
     "version 2": message(version=tlv(2, b"\2"), signer_version=tlv(2, b"\2")),
+    "version 2 with a key identifier": message(version=tlv(2, b"\2"), signer_version=tlv(2, b"\2"), sid=KEY_IDENTIFIER),
     "the signer has another version": message(signer_version=THIRD, sid=KEY_IDENTIFIER),
     "version 1 with a key identifier": message(sid=KEY_IDENTIFIER),
     "version 3 with a name": message(version=THIRD, signer_version=THIRD),
