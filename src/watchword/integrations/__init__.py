@@ -1,0 +1,1 @@
+"""Watchword inside other people's clouds, one folder each."""

@@ -1,0 +1,1 @@
+"""The auditor's side: reference values computed from the artifacts of a release."""
