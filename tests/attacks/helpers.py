@@ -245,7 +245,7 @@ def sitting_on(host: TestHost, **actions: Any) -> Iterator[Meddler]:
 
 def tamper(world: World, statement: str, *values: Any) -> None:
     """Change the authority's database behind its back."""
-    with contextlib.closing(sqlite3.connect(world.folder / "store.sqlite")) as database, database:
+    with contextlib.closing(sqlite3.connect(world.folder / "store.sqlite3")) as database, database:
         assert database.execute(statement, values).rowcount == 1
 
 

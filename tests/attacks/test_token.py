@@ -187,7 +187,7 @@ def test_two_authorities_racing_for_the_last_release(lone: Bench) -> None:
     world = lone.world
     token = world.token(releases=3)
     made = [attempt(lone.evil, token, f"vm-{number}") for number in range(8)]
-    with Store.open(world.folder / "store.sqlite") as second:
+    with Store.open(world.folder / "store.sqlite3") as second:
         authorities = (world.launches, Launches(second, lambda: world.keys, lambda: world.now))
         barrier = threading.Barrier(len(made))
 
@@ -290,7 +290,7 @@ def test_forked_log_at_its_end(lone: Bench) -> None:
 
 def force(world: World, statement: str, *values: object) -> None:
     """Like :func:`tamper`, past the triggers that guard the record against mistakes."""
-    with contextlib.closing(sqlite3.connect(world.folder / "store.sqlite")) as database, database:
+    with contextlib.closing(sqlite3.connect(world.folder / "store.sqlite3")) as database, database:
         for (name,) in database.execute("select name from sqlite_master where type = 'trigger'").fetchall():
             database.execute(f'drop trigger "{name}"')
     tamper(world, statement, *values)
@@ -328,7 +328,7 @@ def test_decision_is_durable_before_the_release(lone: Bench) -> None:
         def _before_commit(self) -> None:
             raise Unavailable("store-unavailable", "the disk is full")
 
-    with Full.open(world.folder / "store.sqlite") as full:
+    with Full.open(world.folder / "store.sqlite3") as full:
         dying = Launches(full, lambda: world.keys, lambda: world.now)
         reply = replace(made, host=TestHost(lone.evil.machine, world, Direct(dying))).send()
     assert isinstance(reply, Refusal)

@@ -7,6 +7,8 @@ from .mutation import Mutation
 
 _CHECKS, _MATCH, _APPRAISE, _PROFILE = "policy/checks.py", "policy/match.py", "policy/appraise.py", "policy/profile.py"
 _MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/launches.py"
+_ATTEST = "launch/attest.py"
+_WATCH_TESTS = ("tests/authority/test_watch.py",)
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
 _TESTS = ("tests/policy/test_appraise.py",)
 _MATCH_TESTS = ("tests/policy/test_match.py",)
@@ -61,7 +63,18 @@ MUTATIONS = (
     _without("D5", "runtime_listed"),
     _without("D5", "no_violations"),
     Mutation("E5", _CHECKS, "found is not rules.secure_boot:", "found is (not rules.secure_boot):", _attack("logs", "test_secure_boot_hidden_by_type")),
-    Mutation("E5", _APPRAISE, "    _same_selections(host, profile)\n", "", _TESTS),
+    Mutation("E5", _APPRAISE, "    _check_quoted(host, profile)\n", "", _TESTS),
+    _without("D3", "log_ahead"),
+    Mutation("W1", _ATTEST, "    selections_for(known.profiles)  # W1\n", "", _WATCH_TESTS),
+    Mutation("W2", _ATTEST, "    _check_new(host.pcrs.clock_info, known.last)\n", "", _WATCH_TESTS),
+    Mutation("W2", _ATTEST, "            _check_new(Attest.parse(evidence.attest).clock_info, known.last)\n", "            pass\n", _WATCH_TESTS),
+    Mutation("W3", _ATTEST, "if self.checked <= now < self.until else", "if self.checked <= now else", _WATCH_TESTS),
+    Mutation("W3", _ATTEST, "if self.checked <= now < self.until else", "if now < self.until else", _WATCH_TESTS),
+    Mutation("A4", _ATTEST, "    if known.ak is None:\n", "    if False:\n", _WATCH_TESTS),
+    Mutation("B5", _LAUNCHES, "        if request.evidence.purpose is not Purpose.ATTEST:", "        if False:", _WATCH_TESTS),
+    Mutation("B5", _LAUNCHES, "request.purpose is Purpose.ATTEST and not request.token:", "request.purpose is Purpose.ATTEST:", _WATCH_TESTS),
+    Mutation("W2", "authority/watch.py", "            if is_own(refusal):\n", "            if True:\n", _WATCH_TESTS),
+    Mutation("D6", "launch/on_file.py", "    if host.runtime is not None and host.runtime.seen.entries != record.entries:", "    if False:", ("tests/authority/test_dry_run.py",)),
     Mutation("E5", _APPRAISE, "        return not self.findings\n", "        return True\n", _TESTS),
     Mutation("F2", _APPRAISE, "if self.rank < required_rank or self.release is None or self.level is None:", "if self.release is None or self.level is None:", _attack("policy", "test_level_not_reached")),
     Mutation("F2", _APPRAISE, "        if not 1 <= required_rank <= len(self.profile.levels):", "        if not 1 <= required_rank:", _TESTS),

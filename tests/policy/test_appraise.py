@@ -298,8 +298,15 @@ def test_policy_collects_every_finding(host: Host, stack: Stack) -> None:
 
 def test_a_host_verified_for_another_profile(host: Host, stack: Stack) -> None:
     with pytest.raises(Rejected) as caught:
-        judge(host("good"), replace(profile(), pcrs=(4, 9)), release(stack("good")))
+        judge(host("good"), replace(profile(), pcrs=(*profile().pcrs, 17)), release(stack("good")))
     assert caught.value.code == "profile-level"
+    with pytest.raises(Rejected):
+        judge(host("good"), replace(profile(), bank=Alg.SHA384), release(stack("good")))
+    fewer = replace(profile(), pcrs=profile().pcrs[:-1])
+    assert (
+        judge(host("good"), fewer, release(stack("good"))).rank
+        == judge(host("good"), profile(), release(stack("good"))).rank
+    )
 
 
 # D5: the runtime log

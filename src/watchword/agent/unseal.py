@@ -15,7 +15,7 @@ from watchword.errors import MalformedError
 from watchword.wire.evidence import Evidence, Purpose, binding
 from watchword.wire.messages import Challenge, ChallengeRequest, Release, ReleaseRequest
 
-__all__ = ["obtain_secret", "open_release", "prepare_request", "request_release"]
+__all__ = ["evidence_for", "obtain_secret", "open_release", "prepare_request", "request_release"]
 
 _DATA_KEY_SIZE = 32
 
@@ -42,14 +42,14 @@ def prepare_request(host: Host, host_id: bytes, token: str, instance: str) -> tu
     request = ChallengeRequest(host_id, Purpose.LAUNCH, token)
     challenge = ask(host.exchange, host.keys, request, Challenge)
     reply_key = new_reply_key()
-    evidence, bound = _evidence(host, request, challenge, instance, reply_key)
+    evidence, bound = evidence_for(host, request, challenge, instance, reply_key)
     return ReleaseRequest(evidence), reply_key, bound
 
 
-def _evidence(
+def evidence_for(
     host: Host, request: ChallengeRequest, challenge: Challenge, instance: str, reply_key: bytes
 ) -> tuple[Evidence, bytes]:
-    """The evidence for one request, and the binding in its quote."""
+    """The evidence for one request, and the 32-byte binding in its quote."""
     bound = binding(
         host_id=request.host_id,
         nonce=challenge.nonce,

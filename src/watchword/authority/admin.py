@@ -213,6 +213,26 @@ class Admin:
             self._record(tx, "profile-add", row.id.hex(), name=row.name)
         return row
 
+    # -- how hosts are watched -----------------------------------------------------------------------------------
+
+    def watch(self, profile_id: bytes) -> None:
+        """Judge all hosts by this profile whenever they attest. Raises :class:`UsageError` (``profile-unknown``)."""
+        with self.store.transaction() as tx:
+            tx.put_watched(profile_id, self.now)
+            self._record(tx, "watch-add", profile_id.hex())
+
+    def unwatch(self, profile_id: bytes) -> None:
+        """Stop judging all hosts by this profile. Raises :class:`UsageError` (``watch-unknown``)."""
+        with self.store.transaction() as tx:
+            tx.remove_watched(profile_id)
+            self._record(tx, "watch-remove", profile_id.hex())
+
+    def accept_host(self, identity: bytes, reason: str) -> None:
+        """Take what a host is worth now as its best, so that it is not degraded any more."""
+        with self.store.transaction() as tx:
+            tx.forget_best(identity)
+            self._record(tx, "host-accept", identity.hex(), reason=_text(reason))
+
     # -- keys -----------------------------------------------------------------------------------------------------
 
     def change_keys(self, act: str, ring: Keyring, change: Callable[[int], Keyring]) -> Keyring:

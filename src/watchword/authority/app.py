@@ -17,6 +17,7 @@ from watchword.authority.keyring import Keyring
 from watchword.authority.limits import Intake, Limits
 from watchword.authority.problems import handlers
 from watchword.authority.routes.catalogue import get_profile, get_stacks
+from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.messages import post_message
 from watchword.authority.routes.status import get_keys, get_status
@@ -70,6 +71,7 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/profiles/{profile_id}", get_profile, methods=["GET"]),
             Route("/v1/stacks", get_stacks, methods=["GET"]),
             Route("/v1/launches/{launch_id}", get_launch, methods=["GET"]),
+            Route("/v1/host-states", post_host_states, methods=["POST"]),
             Route("/v1/status", get_status, methods=["GET"]),
         ],
         exception_handlers=handlers,

@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 from watchword.authority.keyring import Keyring
 from watchword.authority.snapshot import Snapshots
-from watchword.authority.store import Host, Store, Transaction
+from watchword.authority.store import Host, Placement, Store, Transaction
+from watchword.authority.watch import Kept, Watch
 from watchword.crypto.envelope import open_request, seal_reply
 from watchword.crypto.token import open_token
 from watchword.errors import Finding, MalformedError, Rejected, Unavailable, WatchwordError
@@ -28,6 +29,8 @@ from watchword.verify.quote import LastSeen
 from watchword.verify.runtime_state import RuntimeSeen
 from watchword.wire.evidence import Purpose
 from watchword.wire.messages import (
+    Attested,
+    AttestRequest,
     Challenge,
     ChallengeRequest,
     EnrolBegin,
@@ -50,13 +53,24 @@ _log = logging.getLogger("watchword.authority")
 
 
 class Launches:
-    """Answers sealed messages; for any number of threads. ``clock`` gives Unix seconds."""
+    """Answers sealed messages; for any number of threads. ``clock`` gives Unix seconds.
 
-    def __init__(self, store: Store, keyring: Callable[[], Keyring], clock: Callable[[], float] = time.time) -> None:
+    With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Callable[[], Keyring],
+        clock: Callable[[], float] = time.time,
+        *,
+        keep_evidence: bool = True,
+    ) -> None:
         self._store = store
         self._keyring = keyring
         self._clock = clock
         self._snapshots = Snapshots(store)
+        self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence)
 
     def handle(self, sealed: bytes) -> bytes:
         """The sealed reply to a sealed request. Raises :class:`MalformedError` when it cannot even be opened."""
@@ -79,6 +93,8 @@ class Launches:
                 return self._challenge(request, keys, now)
             case ReleaseRequest():
                 return self._release(Launch(request.evidence, reply_key, now), keys, now)
+            case AttestRequest():
+                return self._attest(request, reply_key, keys, now)
 
     # -- enrolment ---------------------------------------------------------------------------------------------
 
@@ -110,6 +126,8 @@ class Launches:
     # -- challenge and release ---------------------------------------------------------------------------------
 
     def _challenge(self, request: ChallengeRequest, keys: Keyring, now: int) -> Challenge:
+        if request.purpose is Purpose.ATTEST and not request.token:
+            return self._watch.challenge(request, keys, now, self._on_file(request.host_id))
         if request.purpose is not Purpose.LAUNCH:
             raise Rejected(Finding("B5", "purpose-unknown", "this authority gives out secrets for launches only"))
         grant = open_token(request.token, keys.sealing_keys)
@@ -141,6 +159,11 @@ class Launches:
             return 0, 0  # whichever stack judges now has not seen that log
         return state.seen.entries, state.seen.reset_count
 
+    def _attest(self, request: AttestRequest, reply_key: bytes, keys: Keyring, now: int) -> Attested:
+        if request.evidence.purpose is not Purpose.ATTEST:
+            raise Rejected(Finding("B5", "purpose-unknown", "this evidence was not made for an attestation"))
+        return self._watch.attest(request.evidence, reply_key, keys, now)
+
     def _release(self, launch: Launch, keys: Keyring, now: int) -> Release:
         launch.open_token(keys.sealing_keys)
         refused: Rejected | None = None
@@ -151,8 +174,9 @@ class Launches:
             refused = rejected
             if launch.state is not State.REFUSED:  # what is on file for the host was refused, not its evidence
                 launch.refuse(rejected)
+        kept = self._kept(launch)
         with self._store.transaction() as tx:
-            refused = self._decide(launch, tx, refused)
+            refused = self._decide(launch, tx, refused, kept)
             self._record(launch, tx, keys)
         launch.recorded()
         if refused is not None:
@@ -169,14 +193,20 @@ class Launches:
         files = self._snapshots.known_files(snapshot, profile.bank) if profile is not None else None
         return Known(ak, host.revoked, host.last, host.runtime, profile, snapshot.releases, files, host.runtime_state)
 
+    def _kept(self, launch: Launch) -> Kept | None:
+        if launch.host is None:
+            return None
+        challenged_at = launch.nonce_expires - challenge.LIFETIME
+        return self._watch.keep(launch.evidence, launch.host, launch.bound, challenged_at)
+
     @staticmethod
     def _keep_runtime(launch: Launch, tx: Transaction, seen: RuntimeSeen) -> None:
         state = launch.runtime_state
         if (seen, state) != launch.known_runtime:
             tx.update_runtime(launch.evidence.host_id, seen, state)
 
-    def _decide(self, launch: Launch, tx: Transaction, refused: Rejected | None) -> Rejected | None:
-        """Under the writer's lock: spend the nonce, count the release, remember the host's clock."""
+    def _decide(self, launch: Launch, tx: Transaction, refused: Rejected | None, kept: Kept | None) -> Rejected | None:
+        """Under the writer's lock: spend the nonce, count the release, remember the host's clock and evidence."""
         fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False
         if refused is None:
             try:
@@ -190,6 +220,9 @@ class Launches:
             tx.update_seen(launch.evidence.host_id, last, launch.now)
             if host.runtime is not None:
                 self._keep_runtime(launch, tx, host.runtime.seen)
+            self._watch.put_evidence(tx, launch.evidence.host_id, launch.now, kept)
+            if refused is None:
+                tx.put_placement(_placement(launch, host.pcrs.clock_info.reset_count))
         return refused
 
     @staticmethod
@@ -201,6 +234,13 @@ class Launches:
             releases = tx.releases(launch.token_id)
         decision = launch.decision(releases=releases, pseudonym_key=keys.pseudonym_key)
         tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())
+
+
+def _placement(launch: Launch, reset_count: int) -> Placement:
+    grant = launch.grant
+    return Placement(
+        launch_key(grant.launch_id), launch.evidence.host_id, grant.profile, grant.level, reset_count, launch.now
+    )
 
 
 def _cookie_key(keys: Keyring) -> bytes:

@@ -49,12 +49,14 @@ class Intake:
         finally:
             self._waiting -= 1
 
-    async def message(self, request: Request, work: Callable[[bytes], _T]) -> _T:
-        """Read the whole body, hand it to ``work`` in a thread, and return the result.
+    async def message(
+        self, request: Request, work: Callable[[bytes], _T], *, kind: str = "application/octet-stream"
+    ) -> _T:
+        """Read the whole body, which is of the media type ``kind``, hand it to ``work`` in a thread; its result.
 
         Raises :class:`Problem`: ``body-…`` for what is wrong with the body, ``overloaded``.
         """
-        self._check_head(request)
+        self._check_head(request, kind)
         parts = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
@@ -75,10 +77,9 @@ class Intake:
         finally:
             self._held -= len(parts)
 
-    def _check_head(self, request: Request) -> None:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/octet-stream":
-            raise Problem("body-type", "send application/octet-stream")
+    def _check_head(self, request: Request, kind: str) -> None:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+            raise Problem("body-type", f"send {kind}")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem("body-type", "send the body without a content encoding")
         length = request.headers.get("content-length")

@@ -26,6 +26,7 @@ _log = logging.getLogger("watchword.authority")
 PROBLEMS: Final = {
     "http-malformed": (400, "The request is not HTTP as this service understands it"),
     "body-empty": (400, "The request has no body"),
+    "body-malformed": (400, "The body is not what this resource takes"),
     "query-malformed": (400, "A query parameter is not what it should be"),
     "not-found": (404, "There is nothing here"),
     "profile-unknown": (404, "This authority has no such profile"),

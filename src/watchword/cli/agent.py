@@ -8,8 +8,12 @@ import os
 import resource
 import secrets
 import signal
+import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -17,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from watchword.agent import config as settings
+from watchword.agent.attest import attest, keep_attesting
 from watchword.agent.config import Config, Enrolment
 from watchword.agent.enrol import choose_ek, enrol, introduce
 from watchword.agent.export import export, parse_selection
@@ -26,9 +31,10 @@ from watchword.agent.inputs import read_user_data
 from watchword.agent.launch import BootKind, Delivery, Order, check_order, launch
 from watchword.agent.status import report
 from watchword.agent.tpm.client import Tpm
-from watchword.cli.output import emit, json_option
-from watchword.errors import UsageError
+from watchword.cli.output import emit, json_option, report_error
+from watchword.errors import Rejected, UsageError
 from watchword.wire.inputs import parse_names
+from watchword.wire.messages import Attested
 from watchword.wire.token import MAX_TEXT
 from watchword.wire.tpm.templates import EkKind
 
@@ -137,6 +143,67 @@ def status(as_json: bool, **flags: Any) -> int:
     return 0 if found.ready else 2
 
 
+@agent.command("attest")
+@_authority_options
+@click.option("--follow", is_flag=True, help="Go on for ever, and come back before the verdict ends.")
+@click.option("--every", type=click.FloatRange(5, 86400), metavar="SECONDS", help="With --follow: a fixed interval.")
+@json_option
+def attest_command(follow: bool, every: float | None, as_json: bool, **flags: Any) -> int:
+    """Show this host's state to the authority. Exit status 3 when it is not good.
+
+    With --follow it prints one line for each attempt and ends with SIGTERM or SIGINT.
+
+    \b
+    Example:
+      watchword agent attest --json
+    """
+    config = _settings(flags)
+    enrolment = _enrolment(config)
+    end = threading.Event()
+
+    def once() -> Attested:
+        with _host(config, enrolment.ek_kind) as host:
+            return attest(host, enrolment.host_id)
+
+    if not follow:
+        found = once()
+        emit(_attested_document(found), _attested_text(found), as_json=as_json)
+        return 0 if found.state == "trusted" else Rejected.exit_status
+    with _sigterm_interrupts(), contextlib.suppress(KeyboardInterrupt):
+        for outcome in keep_attesting(once, time.time, end.wait, every):
+            if outcome.attested is not None:
+                emit(_attested_document(outcome.attested), _attested_text(outcome.attested), as_json=as_json)
+            elif outcome.error is not None:
+                report_error(outcome.error, as_json=as_json)
+            sys.stdout.flush()
+    return 0
+
+
+def _enrolment(config: Config) -> Enrolment:
+    enrolment = Enrolment.read(config.state)
+    if enrolment is None:
+        raise UsageError("not-enrolled", "this host is not enrolled", hint="Enrol it first: watchword agent enrol")
+    return enrolment
+
+
+def _attested_document(found: Attested) -> dict[str, Any]:
+    return {
+        "state": found.state,
+        "level": found.level,
+        "rank": found.rank,
+        "until": found.until,
+        "code": found.code,
+        "reason": found.reason,
+    }
+
+
+def _attested_text(found: Attested) -> str:
+    level = f" at level {found.level}" if found.level else ""
+    reason = f": {found.code}: {found.reason}" if found.code else ""
+    until = datetime.fromtimestamp(found.until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{found.state}{level} until {until}{reason}"
+
+
 @agent.command("launch")
 @_authority_options
 @click.option("--token-file", metavar="FILE", help="The launch token; - is stdin. Else $WATCHWORD_TOKEN.")
@@ -199,9 +266,7 @@ def launch_command(
         outbound=outbound,
     )
     check_order(order)
-    enrolment = Enrolment.read(config.state)
-    if enrolment is None:
-        raise UsageError("not-enrolled", "this host is not enrolled", hint="Enrol it first: watchword agent enrol")
+    enrolment = _enrolment(config)
     # A core file would hold the secret; QEMU inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with _sigterm_interrupts():

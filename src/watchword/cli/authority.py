@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli import authority_admin, authority_trust
+from watchword.cli import authority_admin, authority_trust, authority_watch
 from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
+from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.output import emit, note
 from watchword.errors import UsageError
 
@@ -52,8 +53,9 @@ def authority() -> None:
     """
 
 
-for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS):
+for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS, *authority_watch.GROUPS):
     authority.add_command(_group)
+authority.add_command(dry_run_command)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------
@@ -64,12 +66,19 @@ for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS):
 @click.option("--name", help="What a new authority is called in receipts; the host's name by default.")
 @click.option("--host-name", "host_names", multiple=True, help="Another name or address that clients use.")
 @click.option("--ready-file", type=FILE, help="Written, as JSON, once the service answers.")
+@click.option(
+    "--keep-evidence/--no-keep-evidence",
+    default=True,
+    show_default=True,
+    help="Keep the newest evidence of each host, for dry runs.",
+)
 @where
 def serve(
     listen: str,
     name: str | None,
     host_names: tuple[str, ...],
     ready_file: Path | None,
+    keep_evidence: bool,
     data: Path,
     passphrase_file: Path | None,
     as_json: bool,
@@ -98,7 +107,7 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        app = create_app(Services(Launches(store, keyring), store, keyring))
+        app = create_app(Services(Launches(store, keyring, keep_evidence=keep_evidence), store, keyring))
         run(app, ring, listener, lambda: _announce(ring, reached.url, ready_file, as_json))
     note("stopped")
 

@@ -102,7 +102,7 @@ class Launch:
         # Of the host's runtime log, before this request.
         self.known_runtime: tuple[RuntimeSeen | None, RuntimeState | None] = (None, None)
         self.findings: tuple[Finding, ...] = ()
-        self._binding = binding(
+        self.bound = binding(
             host_id=evidence.host_id,
             nonce=evidence.nonce,
             purpose=evidence.purpose,
@@ -232,7 +232,7 @@ class Launch:
         """The release for exactly this host in this boot; ``data_key`` is 32 fresh bytes."""
         self._expect("seal")
         assert self._approved is not None
-        sealed = release.seal(self._approved, self.grant, context=self._binding, data_key=data_key)
+        sealed = release.seal(self._approved, self.grant, context=self.bound, data_key=data_key)
         self._move("seal")
         return sealed
 
@@ -261,7 +261,7 @@ class Launch:
                 pcrs=evidence.pcrs,
                 event_log=evidence.event_log,
                 ima_log=evidence.ima_log,
-                binding=self._binding,
+                binding=self.bound,
                 selections=selections,
                 last=known.last,
                 seen=known.seen,

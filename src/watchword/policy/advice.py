@@ -55,6 +55,9 @@ _IDENTITY = {
     "ak-proof": "Attestation key and endorsement key are not in one TPM, or the TPM was cleared in between. " + _AGAIN,
     "ak-record": "The authority's record of this host is damaged: restore its database from a backup, then "
     "enrol again.",
+    "attest-replayed": "Nothing to do: the agent asks for a new challenge. " + _RETRY,
+    "evidence-none": "The host has not attested yet: see whether its agent runs, with watchword agent attest.",
+    "watch-none": "Say by which profile hosts are judged: watchword authority watch add PROFILE.",
     "host-unknown": _AGAIN,
     "host-revoked": "Somebody revoked this host: find out why in the authority's log. Enrolling again does not "
     "undo it.",

@@ -18,7 +18,7 @@ from watchword.verify.host import VerifiedHost
 from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.tpm.pcr import Selections
 
-__all__ = ["Appraisal", "Approved", "LevelResult", "appraise"]
+__all__ = ["Appraisal", "Approved", "LevelResult", "appraise", "covers"]
 
 _PROOF = object()  # module-private: whoever has it went through approve()
 
@@ -125,9 +125,9 @@ def appraise(
     ``now`` and ``challenged_at`` (when the nonce in the quote was issued) are Unix seconds. The level reached is the
     highest one all of whose rules hold; a level stands by itself and does not need the lower ones. When several
     stacks match, the one that reaches the highest level counts, the newest of equals. Never raises for a bad host.
-    Raises Rejected when the host was verified over other PCRs than the profile's.
+    Raises Rejected when the host was not verified over all PCRs of the profile; more than those change nothing.
     """
-    _same_selections(host, profile)
+    _check_quoted(host, profile)
     matches, misses = _compare(host, releases)
     closest = nearest(misses)
     unmatched = () if matches or closest is None else closest.findings
@@ -154,9 +154,16 @@ def appraise(
     )
 
 
-def _same_selections(host: VerifiedHost, profile: Profile) -> None:
-    if host.pcrs.selections != profile.selections() or host.boot.bank != profile.bank:
-        text = "the host was verified over other PCRs than this profile quotes"
+def covers(quoted: Selections, profile: Profile) -> bool:
+    """Whether a quote over ``quoted`` shows everything that ``profile`` judges by, in the bank that it judges by."""
+    have = {selection.bank: set(selection.pcrs) for selection in quoted}
+    wanted = profile.selections()
+    return quoted[0].bank is profile.bank and all(set(s.pcrs) <= have.get(s.bank, set()) for s in wanted)
+
+
+def _check_quoted(host: VerifiedHost, profile: Profile) -> None:
+    if not covers(host.pcrs.selections, profile) or host.boot.bank is not profile.bank:
+        text = "the host was not verified over the PCRs that this profile quotes"
         raise Rejected(Finding("E5", "profile-level", text, str(profile.pcrs), str(host.pcrs.selections)))
 
 

@@ -137,6 +137,14 @@ def runtime_listed(context: Context, rules: Rules) -> Iterator[Finding]:
         yield from context.runtime
 
 
+def log_ahead(context: Context, rules: Rules) -> Iterator[Finding]:
+    # verify_ima_log checks this too, by the most patient of the profiles that a host is judged by together.
+    log, allowed = context.host.runtime, context.profile.max_log_ahead
+    if rules.runtime == "listed" and log is not None and log.ahead > allowed:
+        text = "the log has more entries after the quote than allowed"
+        yield Finding("D3", "runtime-log-ahead", text, f"at most {allowed}", str(log.ahead))
+
+
 def no_violations(context: Context, rules: Rules) -> Iterator[Finding]:
     log = context.host.runtime
     if rules.reject_violations and log is not None and log.violations:
@@ -157,6 +165,7 @@ CHECKS: tuple[Check, ...] = (
     endorsed,
     age,
     runtime_listed,
+    log_ahead,
     no_violations,
 )
 

@@ -70,6 +70,8 @@ def host(recording: Path, folder: Path, url: str, fingerprint: str) -> None:
         click.echo(f"booted       {recording.name}\nsettings     {folder / 'agent.toml'}")
         click.echo(f"TPM maker    {folder / 'maker-root.der'}\nlogs         {machine.event_log_path.parent}")
         _until_signal()
+        with tpm.client() as client:
+            client.shutdown()  # as an operating system does: without it, this emulator's clock may go back far
     finally:
         tpm.power_off()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from watchword.agent.attest import attest
 from watchword.agent.enrol import enrol
 from watchword.agent.host import Host
 from watchword.agent.transport import Exchange, RelayExchange
@@ -38,6 +39,7 @@ from watchword.testing.emulated import EmulatedHost
 from watchword.testing.farm import Farm, SwTpm
 from watchword.testing.scripted import serve
 from watchword.verify.ek import EkClass, TrustAnchor
+from watchword.wire.messages import Attested
 from watchword.wire.tcg_log import EventLog, EventType
 from watchword.wire.token import TokenBody
 from watchword.wire.tpm.algorithms import Alg
@@ -136,6 +138,11 @@ class TestHost:
         secret: LaunchSecret = self.use(lambda host: obtain_secret(host, self.host_id, text, instance))
         return secret
 
+    def attest(self) -> Attested:
+        """Show the host's state, without a launch."""
+        found: Attested = self.use(lambda host: attest(host, self.host_id))
+        return found
+
 
 class World:
     """One authority that trusts one maker of emulated TPMs, one stack ("compute") and one profile.
@@ -151,8 +158,8 @@ class World:
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ww-world-")))
         self.makers = EkAuthority.create()
         self.farm = self._stack.enter_context(Farm(0, authority=self.makers))
-        self.keys = Keyring.create(self.folder / "keys", authority="authority.test", now=self.now)
-        self.store = self._stack.enter_context(Store.open(self.folder / "store.sqlite"))
+        self.keys = Keyring.create(self.folder / "keyring", authority="authority.test", now=self.now)
+        self.store = self._stack.enter_context(Store.open(self.folder / "store.sqlite3"))
         self.launches = Launches(self.store, lambda: self.keys, lambda: self.now)
         self._relay_url = self._start_relay() if relayed else ""
         self.profile = Profile.parse(profile_document())
@@ -208,6 +215,11 @@ class World:
         with self.store.transaction() as tx:
             tx.put_profile(ProfileRow(self.profile.id, document, self.profile.name, self.now))
         return self.profile
+
+    def watch(self, profile: Profile | None = None) -> None:
+        """Judge all hosts by ``profile`` (the newest) whenever they attest."""
+        with self.store.transaction() as tx:
+            tx.put_watched((profile or self.profile).id, self.now)
 
     def add_stack(self, document: bytes, endorsed_by: frozenset[str] = frozenset()) -> CompiledStack:
         """Register a stack as active."""

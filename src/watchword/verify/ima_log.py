@@ -81,6 +81,11 @@ class VerifiedRuntimeLog:
         """The bytes of each entry that was sent and quoted, without boot_aggregate."""
         return self.sent.raws[0 if self.part else 1 : self.seen.entries - self.start]
 
+    @property
+    def ahead(self) -> int:
+        """How many entries followed the quoted ones."""
+        return self.start + len(self.sent.raws) - self.seen.entries
+
     def besides(self, stack: bytes | None) -> Iterator[tuple[int, bytes, RuntimeFile | None]]:
         """Number, bytes and file (None: it is no file) of each entry that ``stack`` is not known to allow."""
         if self.part is not None:

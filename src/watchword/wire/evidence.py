@@ -67,7 +67,7 @@ class Evidence:
             instance=read_text(r, MAX_INSTANCE, "instance"),
             attest=r.sized16(_MAX_ATTEST, "attest"),
             signature=r.sized16(_MAX_SIGNATURE, "signature"),
-            pcrs=_read_pcrs(r),
+            pcrs=read_pcrs(r),
             event_log=r.sized32(MAX_LOG, "event log"),
             ima_from=r.u32(),
             ima_log=r.sized32(MAX_LOG, "IMA log"),
@@ -77,7 +77,7 @@ class Evidence:
         w.raw(self.host_id).raw(self.nonce).u8(self.purpose)
         w.sized16(self.token.encode()).sized16(self.instance.encode())
         w.sized16(self.attest).sized16(self.signature)
-        _write_pcrs(w, self.pcrs)
+        write_pcrs(w, self.pcrs)
         w.sized32(self.event_log).u32(self.ima_from).sized32(self.ima_log)
 
     def encode(self) -> bytes:
@@ -119,7 +119,7 @@ def read_text(r: Reader, limit: int, name: str) -> str:
         raise r.fail(f"{name} is not UTF-8") from None
 
 
-def _write_pcrs(w: Writer, pcrs: PcrValues) -> None:
+def write_pcrs(w: Writer, pcrs: PcrValues) -> None:
     w.u8(len(pcrs))
     for bank in sorted(pcrs):
         w.u16(bank).u8(len(pcrs[bank]))
@@ -127,7 +127,7 @@ def _write_pcrs(w: Writer, pcrs: PcrValues) -> None:
             w.u8(index).raw(pcrs[bank][index])
 
 
-def _read_pcrs(r: Reader) -> PcrValues:
+def read_pcrs(r: Reader) -> PcrValues:
     banks: dict[Alg, dict[int, bytes]] = {}
     last_bank = -1
     for _ in range(_bounded(r, _MAX_BANKS, "PCR banks")):

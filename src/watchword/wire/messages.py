@@ -20,6 +20,8 @@ from watchword.wire.tpm.pcr import Selections, encode_selections, parse_selectio
 __all__ = [
     "MAX_REQUEST",
     "NONCE_SIZE",
+    "AttestRequest",
+    "Attested",
     "Challenge",
     "ChallengeRequest",
     "EnrolBegin",
@@ -57,6 +59,8 @@ class Kind(IntEnum):
     CHALLENGE = 6
     RELEASE_REQUEST = 7
     RELEASE = 8
+    ATTEST_REQUEST = 9
+    ATTESTED = 10
     REFUSAL = 15
 
 
@@ -151,7 +155,10 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class ChallengeRequest:
-    """Asks for a nonce for one piece of evidence; ``token`` names the profile by what is sealed in it."""
+    """Asks for a nonce for one piece of evidence.
+
+    ``token`` names the profile by what is sealed in it; it is empty when the host only wants to be attested.
+    """
 
     kind: ClassVar[Kind] = Kind.CHALLENGE_REQUEST
     host_id: bytes
@@ -242,6 +249,48 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class AttestRequest:
+    """Evidence, and no wish for a secret: the host only shows the state that it is in."""
+
+    kind: ClassVar[Kind] = Kind.ATTEST_REQUEST
+    evidence: Evidence
+
+    def write(self, w: Writer) -> None:
+        self.evidence.write(w)
+
+    @classmethod
+    def read(cls, r: Reader) -> AttestRequest:
+        return cls(Evidence.read(r))
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What the authority makes of a host, in the profile that it watches hosts by.
+
+    ``state`` "trusted", "degraded" or "failed"; ``level`` that was reached ("" for none) and its ``rank`` (0 for none);
+    ``until`` Unix time at which this ends by itself; ``code`` and ``reason`` of the first finding in the way, if any.
+    """
+
+    kind: ClassVar[Kind] = Kind.ATTESTED
+    state: str
+    level: str
+    rank: int
+    until: int
+    code: str = ""
+    reason: str = ""
+
+    def write(self, w: Writer) -> None:
+        w.sized16(_clip(self.state)).sized16(_clip(self.level)).u16(self.rank).u64(self.until)
+        w.sized16(_clip(self.code)).sized16(_clip(self.reason))
+
+    @classmethod
+    def read(cls, r: Reader) -> Attested:
+        state, level = (read_text(r, _MAX_TEXT, name) for name in ("state", "level"))
+        rank, until = r.u16(), r.u64()
+        return cls(state, level, rank, until, *(read_text(r, _MAX_TEXT, name) for name in ("code", "reason")))
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The authority says no: stable ``code``, ``clause`` number, one sentence, and whether to ``retry`` as is."""
 
@@ -265,20 +314,22 @@ class Refusal:
         return cls(code, clause, message, bool(flag))
 
 
-Request: TypeAlias = EnrolBegin | EnrolFinish | ChallengeRequest | ReleaseRequest
-Reply: TypeAlias = EnrolChallenge | Enrolled | Challenge | Release | Refusal
+Request: TypeAlias = EnrolBegin | EnrolFinish | ChallengeRequest | ReleaseRequest | AttestRequest
+Reply: TypeAlias = EnrolChallenge | Enrolled | Challenge | Release | Attested | Refusal
 
 _REQUESTS: Mapping[int, Callable[[Reader], Request]] = {
     Kind.ENROL_BEGIN: EnrolBegin.read,
     Kind.ENROL_FINISH: EnrolFinish.read,
     Kind.CHALLENGE_REQUEST: ChallengeRequest.read,
     Kind.RELEASE_REQUEST: ReleaseRequest.read,
+    Kind.ATTEST_REQUEST: AttestRequest.read,
 }
 _REPLIES: Mapping[int, Callable[[Reader], Reply]] = {
     Kind.ENROL_CHALLENGE: EnrolChallenge.read,
     Kind.ENROLLED: Enrolled.read,
     Kind.CHALLENGE: Challenge.read,
     Kind.RELEASE: Release.read,
+    Kind.ATTESTED: Attested.read,
     Kind.REFUSAL: Refusal.read,
 }
 

@@ -15,6 +15,7 @@ from watchword.authority.store.rows import (
 )
 from watchword.authority.store.store import Counts, Head, Store
 from watchword.authority.store.transaction import Transaction
+from watchword.authority.store.watch import KeptEvidence, PackedLog, Placement
 
 __all__ = [
     "AnchorRow",
@@ -26,6 +27,9 @@ __all__ = [
     "EndorserRow",
     "Head",
     "Host",
+    "KeptEvidence",
+    "PackedLog",
+    "Placement",
     "ProfileRow",
     "StackInfo",
     "StackRow",

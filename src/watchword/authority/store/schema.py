@@ -20,9 +20,14 @@ __all__ = [
     "ek_pins",
     "endorsements",
     "endorsers",
+    "evidence",
+    "evidence_logs",
+    "evidence_parts",
+    "host_states",
     "hosts",
     "last_seen",
     "metadata",
+    "placements",
     "profiles",
     "releases",
     "root_bundles",
@@ -30,6 +35,7 @@ __all__ = [
     "stacks",
     "state",
     "used_nonces",
+    "watched",
 ]
 
 VERSION: Final = 1
@@ -173,6 +179,72 @@ endorsements = Table(
     metadata,
     Column("digest", ForeignKey("stacks.digest"), primary_key=True),
     Column("key_id", ForeignKey("endorsers.key_id", ondelete="CASCADE"), primary_key=True),
+)
+
+# The profiles that all hosts are judged by when they attest.
+watched = Table(
+    "watched",
+    metadata,
+    Column("profile_id", ForeignKey("profiles.id"), primary_key=True),
+    Column("added_at", Integer, nullable=False),
+)
+
+# Which host a launch was released to: what its tenant may go on watching.
+placements = Table(
+    "placements",
+    metadata,
+    Column("launch_key", LargeBinary(32), primary_key=True),
+    Column("host_id", ForeignKey("hosts.host_id"), primary_key=True),
+    Column("profile_id", LargeBinary(32), nullable=False),
+    Column("required", Integer, nullable=False),  # the rank that the token demands
+    Column("reset_count", Integer, nullable=False),
+    Column("time", Integer, nullable=False),
+    Index("placements_host", "host_id", "time"),
+)
+
+# What each host was worth when it last attested, by each profile that somebody is interested in.
+host_states = Table(
+    "host_states",
+    metadata,
+    Column("host_id", ForeignKey("hosts.host_id"), primary_key=True),
+    Column("profile_id", LargeBinary(32), primary_key=True),
+    Column("standing", String, nullable=False),
+    Column("level", String, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("best", Integer, nullable=False),
+    Column("since", Integer, nullable=False),
+    Column("checked", Integer, nullable=False),
+    Column("until", Integer, nullable=False),
+    Column("reset_count", Integer, nullable=False),
+    Column("stack", LargeBinary, nullable=False),
+    Column("code", String, nullable=False),
+    Column("reason", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The newest authentic evidence of each host, so that a change can be tried before it is made. Logs are kept once,
+# however many hosts share them, and in parts as they arrived.
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("host_id", ForeignKey("hosts.host_id"), primary_key=True),
+    Column("time", Integer, nullable=False),
+    Column("record", LargeBinary, nullable=False),  # launch.on_file.Record
+)
+
+evidence_logs = Table(
+    "evidence_logs",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("data", LargeBinary, nullable=False),  # compressed
+)
+
+evidence_parts = Table(
+    "evidence_parts",
+    metadata,
+    Column("host_id", ForeignKey("evidence.host_id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),  # 0: the boot log; the parts of the runtime log follow
+    Column("digest", ForeignKey("evidence_logs.digest"), nullable=False, index=True),
 )
 
 used_nonces = Table(

@@ -31,6 +31,7 @@ from watchword.authority.store.rows import (
     stack_row,
 )
 from watchword.authority.store.transaction import Transaction
+from watchword.authority.store.watch import WatchReads
 from watchword.errors import Unavailable
 from watchword.launch.receipt import FIRST_PREVIOUS
 
@@ -62,7 +63,7 @@ class Head:
     entry_hash: bytes
 
 
-class Store:
+class Store(WatchReads):
     """The authority's memory. Any number of threads and processes may use one file at the same time."""
 
     def __init__(self, engine: Engine) -> None:

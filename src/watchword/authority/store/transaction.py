@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from watchword.authority.store import schema, statements
 from watchword.authority.store.chain import Decision
 from watchword.authority.store.rows import Host, ProfileRow, StackRow, StackState
-from watchword.authority.store.trust import TrustTransaction
+from watchword.authority.store.watch import WatchTransaction
 from watchword.errors import Finding, Rejected, UsageError
 from watchword.launch.receipt import FIRST_PREVIOUS, MAX_DECISION, chain_hash
 from watchword.verify.ima_log import RuntimeSeen
@@ -25,7 +25,7 @@ ACT_FORMAT: Final = "watchword-act/1"
 _MAX_KEY: Final = 64  # bytes of a nonce id or token id
 
 
-class Transaction(TrustTransaction):
+class Transaction(WatchTransaction):
     """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
 
     # -- single use, counting, deciding ----------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Transaction(TrustTransaction):
         }
         statement = upsert(table).values(host_id=host.host_id, **values)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["host_id"], set_=values))
-        for seen in (schema.last_seen, schema.runtime_seen):
+        for seen in (schema.last_seen, schema.runtime_seen, schema.host_states, schema.evidence):
             self._connection.execute(delete(seen).where(seen.c.host_id == host.host_id))
 
     def revoke_host(self, host_id: bytes, reason: str, time: int) -> None:

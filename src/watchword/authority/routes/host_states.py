@@ -1,0 +1,71 @@
+"""``POST /v1/host-states``: what hosts are worth, for a provider that wants to avoid the bad ones.
+
+Who knows a host's id may ask: it is a hash of the EK's public area, and receipts carry pseudonyms in its place.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchword.authority.problems import Problem
+from watchword.authority.routes.params import hex_bytes
+from watchword.authority.watch import standing_now
+from watchword.launch.attest import HostState
+
+__all__ = ["post_host_states"]
+
+MAX_HOSTS: Final = 1000
+
+
+class _Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    hosts: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_HOSTS)]
+    profile: str | None = None
+
+
+async def post_host_states(request: Request) -> Response:
+    """The state of each host asked for, by the first watched profile or by ``profile``."""
+    state = request.app.state
+    body = await state.intake.message(request, _parse, kind="application/json")
+    answer = await state.intake.run(lambda: _states(state.services, body))
+    return Response(msgspec.json.encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _parse(body: bytes) -> _Question:
+    try:
+        return msgspec.json.decode(body, type=_Question)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem("body-malformed", f"not a question about hosts: {error}") from None
+
+
+def _states(services: Any, question: _Question) -> dict[str, Any]:
+    store, now = services.store, services.clock()
+    hosts = {text: identity for text in question.hosts if (identity := hex_bytes(text, 32)) is not None}
+    wrong = [text[:80] for text in question.hosts if text not in hosts]
+    if wrong:
+        raise Problem("body-malformed", f"{wrong[0]!r} is no host id: 64 hex digits")
+    profile = hex_bytes(question.profile, 32) if question.profile is not None else next(iter(store.watched()), None)
+    if profile is None:
+        raise Problem("profile-unknown", "no profile is watched here, or the id is none: 64 hex digits")
+    known = store.states_by(profile, list(hosts.values()))
+    revoked = store.revoked_hosts(list(hosts.values()))
+    states = {text: _document(known.get(host), host in revoked, now) for text, host in hosts.items()}
+    return {"profile": profile.hex(), "time": now, "states": states}
+
+
+def _document(state: HostState | None, revoked: bool, now: int) -> dict[str, Any]:
+    standing, reason = standing_now(state, now, revoked=revoked)
+    good = standing in ("trusted", "degraded")
+    return {
+        "state": standing,
+        "level": state.level if state and good else "",
+        "rank": state.rank if state and good else 0,
+        "since": state.since if state else None,
+        "checked": state.checked if state else None,
+        "until": state.until if state else None,
+        "reason": reason,
+    }

@@ -1,0 +1,179 @@
+"""Keeping up with hosts between launches: what they are worth, and the evidence that says so.
+
+A state changes only when the evidence is the host's own. What fails before the quote is known to be its TPM's (clauses
+A and B, and the nonce) may come from anybody who knows the host's id: it is refused, and the state that is on file runs
+out by itself if nothing better comes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from watchword.authority.keyring import Keyring
+from watchword.authority.snapshot import Snapshot, Snapshots
+from watchword.authority.store import Host, PackedLog, Store, Transaction
+from watchword.errors import Rejected
+from watchword.launch import challenge
+from watchword.launch.attest import (
+    Attestation,
+    HostState,
+    OnFile,
+    Standing,
+    attest,
+    is_own,
+    judged,
+    rejected,
+    selections_context,
+    selections_for,
+)
+from watchword.launch.on_file import Record
+from watchword.policy.profile import Profile
+from watchword.verify.ak import restore_ak
+from watchword.verify.host import VerifiedHost
+from watchword.verify.quote import LastSeen
+from watchword.wire.evidence import Evidence
+from watchword.wire.messages import Attested, Challenge, ChallengeRequest
+from watchword.wire.tpm.algorithms import Alg
+
+__all__ = ["Kept", "Watch", "standing_now"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Evidence ready to be kept, made before the transaction that keeps it."""
+
+    record: Record
+    event_log: PackedLog
+    ima_from: int
+    ima_log: PackedLog | None
+
+
+class Watch:
+    """Answers hosts that only want to be attested; for any number of threads."""
+
+    def __init__(self, store: Store, snapshots: Snapshots, *, keep_evidence: bool = True) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._keep = keep_evidence
+
+    def challenge(self, request: ChallengeRequest, keys: Keyring, now: int, known: tuple[int, int]) -> Challenge:
+        """A nonce for one attestation, and the PCRs that everybody who is interested in this host wants to see.
+
+        ``known`` is how much of the host's runtime log is on file, and of which boot. Raises Rejected (W1).
+        """
+        selections = selections_for(self._profiles(request.host_id))
+        nonce = challenge.issue(
+            keys.mac_key,
+            host_id=request.host_id,
+            purpose=request.purpose,
+            token_id=selections_context(selections),
+            now=now,
+            random=secrets.token_bytes(challenge.RANDOM_SIZE),
+        )
+        return Challenge(nonce, selections, now + challenge.LIFETIME, *known)
+
+    def attest(self, evidence: Evidence, reply_key: bytes, keys: Keyring, now: int) -> Attested:
+        """What the host is worth, by the first profile that it is judged by. Raises Rejected, MalformedError."""
+        profiles = self._profiles(evidence.host_id)
+        before = self._store.states(evidence.host_id)
+        on_file = self._on_file(evidence.host_id, profiles)
+        try:
+            found = attest(evidence, reply_key, now, keys.mac_key, on_file)
+        except Rejected as refusal:
+            if is_own(refusal):
+                self._fail(evidence.host_id, before, refusal, now)
+            raise
+        states = {a.profile.id: judged(a, before.get(a.profile.id), now) for a in found.appraisals}
+        kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
+        with self._store.transaction() as tx:
+            self._remember(tx, evidence.host_id, found, now, on_file)
+            self._put(tx, evidence.host_id, before, states, now)
+            self.put_evidence(tx, evidence.host_id, now, kept)
+        return _reply(states[profiles[0].id])
+
+    def keep(self, evidence: Evidence, host: VerifiedHost, bound: bytes, challenged_at: int) -> Kept | None:
+        """Make authentic ``evidence`` ready to be kept; None when this authority keeps none."""
+        if not self._keep:
+            return None
+        runtime = host.runtime
+        entries = runtime.seen.entries if runtime else 0
+        quoted = runtime.sent.raws[: entries - runtime.start] if runtime else []
+        return Kept(
+            Record.of(evidence, host, bound, challenged_at, entries),
+            self._store.packed(evidence.event_log),
+            evidence.ima_from,
+            self._store.packed(b"".join(quoted)) if quoted else None,
+        )
+
+    @staticmethod
+    def put_evidence(tx: Transaction, host_id: bytes, now: int, kept: Kept | None) -> None:
+        """Keep what :meth:`keep` made ready."""
+        if kept is not None:
+            tx.keep_evidence(host_id, now, kept.record, kept.event_log, kept.ima_from, kept.ima_log)
+
+    def _profiles(self, host_id: bytes) -> list[Profile]:
+        """Those for all hosts, then those of launches on this one; a profile that was removed is left out."""
+        ids = dict.fromkeys((*self._store.watched(), *self._store.interests(host_id)))
+        return [profile for identity in ids if (profile := self._snapshots.profile(identity)) is not None]
+
+    def _on_file(self, host_id: bytes, profiles: Sequence[Profile]) -> OnFile:
+        generation, host = self._store.host_now(host_id)
+        snapshot = self._snapshots.at(generation)
+        if host is None:
+            return OnFile(None, False, None, None, profiles, snapshot.releases)
+        return self.on_file(host, profiles, snapshot)
+
+    def on_file(self, host: Host, profiles: Sequence[Profile], snapshot: Snapshot) -> OnFile:
+        """Everything that an appraisal of ``host`` needs."""
+        ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
+        bank = profiles[0].bank if profiles else Alg.SHA256
+        files = self._snapshots.known_files(snapshot, bank)
+        return OnFile(ak, host.revoked, host.last, host.runtime, profiles, snapshot.releases, files, host.runtime_state)
+
+    def _fail(self, host_id: bytes, before: Mapping[bytes, HostState], refusal: Rejected, now: int) -> None:
+        states = {profile_id: rejected(refusal, state, now) for profile_id, state in before.items()}
+        with self._store.transaction() as tx:
+            self._put(tx, host_id, before, states, now)
+
+    @staticmethod
+    def _remember(tx: Transaction, host_id: bytes, found: Attestation, now: int, on_file: OnFile) -> None:
+        info, runtime = found.host.pcrs.clock_info, found.host.runtime
+        tx.update_seen(host_id, LastSeen(info.reset_count, info.restart_count, info.clock, info.safe), now)
+        if runtime is not None and (runtime.seen, found.runtime_state) != (on_file.seen, on_file.runtime):
+            tx.update_runtime(host_id, runtime.seen, found.runtime_state)
+
+    @staticmethod
+    def _put(
+        tx: Transaction, host_id: bytes, before: Mapping[bytes, HostState], states: Mapping[bytes, HostState], now: int
+    ) -> None:
+        """Only changes are acts of the record: a fleet that is well leaves no trace there."""
+        for profile_id, state in states.items():
+            previous = before.get(profile_id)
+            tx.put_state(host_id, profile_id, state)
+            if state.differs(previous) or state.rebooted(previous):
+                tx.append_act(
+                    now,
+                    f"host-{state.standing}",
+                    host_id.hex(),
+                    profile=profile_id.hex(),
+                    level=state.level,
+                    was=str(previous.at(now)) if previous else None,
+                    rebooted=state.rebooted(previous),
+                    code=state.code,
+                )
+
+
+def _reply(state: HostState) -> Attested:
+    return Attested(str(state.standing), state.level, state.rank, state.until, state.code, state.reason)
+
+
+def standing_now(state: HostState | None, now: int, *, revoked: bool) -> tuple[str, str]:
+    """How a host stands at ``now``, and why not better: "unknown" when it never attested, failed when revoked."""
+    if revoked:
+        return str(Standing.FAILED), "the host was revoked"
+    if state is None:
+        return "unknown", "the host has not attested"
+    standing = state.at(now)
+    return str(standing), "the host has not attested in time" if standing is Standing.STALE else state.reason
