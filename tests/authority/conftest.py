@@ -7,6 +7,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,19 +72,27 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ring = Keyring.create(directory / "keyring", authority="test", now=int(time.time()))
     ring = ring.with_names(["127.0.0.1"], int(time.time()))
     answers = Answers()
-    with Store.open(directory / "store.sqlite3") as store:
-        app = create_app(Services(answers, store, KeyringSource(ring), lambda: NOW, LIMITS))
-        listener, address = bind(Address("127.0.0.1", 0))
-        ready = threading.Event()
-        server = make_server(app, ring, ready.set)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-        thread.start()
-        assert ready.wait(30)
+    store = Store.open(directory / "store.sqlite3")
+    with store, serving(Services(answers, store, KeyringSource(ring), lambda: NOW, LIMITS), ring) as address:
         context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
         yield Service(address, ring, store, answers, context)
+
+
+@contextmanager
+def serving(services: Services, ring: Keyring) -> Iterator[Address]:
+    """The service on a free port of loopback."""
+    listener, address = bind(Address("127.0.0.1", 0))
+    ready = threading.Event()
+    server = make_server(create_app(services), ring, ready.set)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield address
+    finally:
         server.should_exit = True
         thread.join(30)
-        assert not thread.is_alive()
+    assert not thread.is_alive()
 
 
 @pytest.fixture

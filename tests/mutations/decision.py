@@ -8,6 +8,7 @@ from .mutation import Mutation
 _CHECKS, _MATCH, _APPRAISE, _PROFILE = "policy/checks.py", "policy/match.py", "policy/appraise.py", "policy/profile.py"
 _MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/launches.py"
 _ATTEST = "launch/attest.py"
+_STANDING_TESTS = ("tests/launch/test_standing.py",)
 _WATCH_TESTS = ("tests/authority/test_watch.py",)
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
 _TESTS = ("tests/policy/test_appraise.py",)
@@ -74,6 +75,13 @@ MUTATIONS = (
     Mutation("B5", _LAUNCHES, "        if request.evidence.purpose is not Purpose.ATTEST:", "        if False:", _WATCH_TESTS),
     Mutation("B5", _LAUNCHES, "request.purpose is Purpose.ATTEST and not request.token:", "request.purpose is Purpose.ATTEST:", _WATCH_TESTS),
     Mutation("W2", "authority/watch.py", "            if is_own(refusal):\n", "            if True:\n", _WATCH_TESTS),
+    Mutation("W4", "launch/standing.py", "    if about != (keys.authority, launch, profile):", "    if False:", _STANDING_TESTS),
+    Mutation("W4", "launch/standing.py", "    if abs(now - statement.time) > MAX_AGE:", "    if False:", _STANDING_TESTS),
+    Mutation("W5", "launch/standing.py", "    if host is None:\n", "    if host is None and False:\n", _STANDING_TESTS),
+    Mutation("W5", "launch/standing.py", "    if host.rebooted:\n", "    if False:\n", _STANDING_TESTS),
+    Mutation("W5", "launch/standing.py", '    if host.state in ("stale", "unknown"):', "    if False:", _STANDING_TESTS),
+    Mutation("W5", "launch/standing.py", "    if host.state not in _GOOD or host.rank < rank:", "    if host.rank < rank:", _STANDING_TESTS),
+    Mutation("W5", "launch/standing.py", "    if host.state not in _GOOD or host.rank < rank:", "    if host.state not in _GOOD:", _STANDING_TESTS),
     Mutation("D6", "launch/on_file.py", "    if host.runtime is not None and host.runtime.seen.entries != record.entries:", "    if False:", ("tests/authority/test_dry_run.py",)),
     Mutation("E5", _APPRAISE, "        return not self.findings\n", "        return True\n", _TESTS),
     Mutation("F2", _APPRAISE, "if self.rank < required_rank or self.release is None or self.level is None:", "if self.release is None or self.level is None:", _attack("policy", "test_level_not_reached")),

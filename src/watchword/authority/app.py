@@ -20,6 +20,7 @@ from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.messages import post_message
+from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
 from watchword.authority.store import Store
 from watchword.errors import Unavailable
@@ -71,6 +72,7 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/profiles/{profile_id}", get_profile, methods=["GET"]),
             Route("/v1/stacks", get_stacks, methods=["GET"]),
             Route("/v1/launches/{launch_id}", get_launch, methods=["GET"]),
+            Route("/v1/launches/{launch_id}/standing", get_standing, methods=["GET"]),
             Route("/v1/host-states", post_host_states, methods=["POST"]),
             Route("/v1/status", get_status, methods=["GET"]),
         ],

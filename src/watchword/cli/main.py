@@ -25,6 +25,7 @@ _COMMANDS = {
     "token": ("token", "Seal a launch secret to an authority."),
     "launch": ("launch", "Launch a virtual machine with a token."),
     "verify": ("verify", "Find out whether a machine is yours and where it runs."),
+    "watch": ("watch", "Find out whether the host under a machine is still good."),
     "receipt": ("receipt", "Keep and check the proof, offline and for years."),
     "known-hosts": ("known_hosts", "Print the SSH host key before the machine exists."),
     "stack": ("stack", "Describe and endorse the software of a host."),

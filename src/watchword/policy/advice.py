@@ -55,6 +55,12 @@ _IDENTITY = {
     "ak-proof": "Attestation key and endorsement key are not in one TPM, or the TPM was cleared in between. " + _AGAIN,
     "ak-record": "The authority's record of this host is damaged: restore its database from a backup, then "
     "enrol again.",
+    "standing-mismatch": "The authority's answer is about something else. " + _TENANT,
+    "standing-old": "The answer is not fresh: compare the clocks; somebody in between may repeat an old one.",
+    "host-unmentioned": "The authority's statement and its receipts differ. " + _TENANT,
+    "host-rebooted": "The machine of this launch ended with its host's boot. " + _RELAUNCH,
+    "host-silent": "The host's agent does not attest: the provider looks at it.",
+    "host-below-level": "The host went bad under the machine: take its secrets out and launch elsewhere.",
     "attest-replayed": "Nothing to do: the agent asks for a new challenge. " + _RETRY,
     "evidence-none": "The host has not attested yet: see whether its agent runs, with watchword agent attest.",
     "watch-none": "Say by which profile hosts are judged: watchword authority watch add PROFILE.",

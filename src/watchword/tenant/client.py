@@ -17,6 +17,7 @@ from watchword.tenant.http import anonymous_context, exchange, pinned_context, p
 __all__ = ["AuthorityClient", "authority_url", "fetch_key_lists"]
 
 _MAX_ANSWER = 8 << 20  # bytes
+_MAX_STATEMENT = 128 << 10  # bytes
 _MAX_PAGES = 50  # of decisions; more than any launch has, and an end for an authority that never stops
 _T = TypeVar("_T")
 
@@ -81,6 +82,13 @@ class AuthorityClient:
         """The attestation results (EAR, signed JWTs) of the same decisions, in the same order; also not checked."""
         return [result.encode() for page in self._pages(launch_id) for result in page.results]
 
+    def standing(self, launch_id: bytes) -> bytes:
+        """The signed statement about the hosts of a launch (id: 16 bytes). Its signature is not checked here.
+
+        Raises :class:`Unavailable` (``launch-unknown`` when nothing was released).
+        """
+        return _get(f"{self.url}/v1/launches/{launch_id.hex()}/standing", self._context, _MAX_STATEMENT)
+
     def _pages(self, launch_id: bytes) -> Iterator[_Decisions]:
         after = 0
         for _ in range(_MAX_PAGES):
@@ -108,6 +116,7 @@ def _get(url: str, context: ssl.SSLContext, limit: int, *, missing: bytes | None
 _HINTS = {
     "profile-unknown": "give the profile to the authority first, or name a profile that it has",
     "overloaded": "try again in a moment",
+    "launch-unknown": "nothing was released for this launch; see what was decided: watchword verify NAME",
 }
 
 
