@@ -6,23 +6,28 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from types import MappingProxyType
 
-from bench import against_keylime, parts, service
+from bench import against_keylime, fleet, parts, service
+from bench.measure import Figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["fleet"], help="a fleet that attests, in place of the rest")
+    parser.add_argument("--hosts", type=int, default=200, help="how many hosts the fleet has")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--launches", type=int, default=300, help="releases to measure end to end")
     parser.add_argument("--against", choices=["keylime"], help="compare the appraisal of logs with another verifier")
     options = parser.parse_args()
     if options.against:
         sys.exit(against_keylime.main(options.json))
-    figures = []
-    for figure in (*parts.run(), *service.run(options.launches)):
-        figures.append(figure)
-        if not options.json:
-            print(f"{figure.name:26} {figure.median_us:10.2f} µs   {figure.note}", flush=True)
+    if options.what == "fleet":
+        emit(options.json, show(fleet.run(options.hosts), options.json))
+        return
+    figures = show(chain(parts.run(), service.run(options.launches)), options.json)
     by_name = {figure.name: figure.median_us for figure in figures}
     ratios = {
         "quote verify / bare signature check": by_name["quote verify"] / by_name["bare signature check"],
@@ -30,18 +35,34 @@ def main() -> None:
             (by_name["IMA parse, per entry"] + by_name["IMA verify, per entry"]) / by_name["IMA floor, per entry"]
         ),
     }
-    if options.json:
-        document = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "figures": [figure.document() for figure in figures],
-            "ratios": {name: round(value, 3) for name, value in ratios.items()},
-        }
-        json.dump(document, sys.stdout, indent=1)
-        print()
+    emit(options.json, figures, ratios)
+    if not options.json:
+        for name, value in ratios.items():
+            print(f"{name:45} {value:6.2f}")
+
+
+def show(figures: Iterable[Figure], as_json: bool) -> list[Figure]:
+    """Print each figure as it comes, unless all of them come as JSON in the end."""
+    found = []
+    for figure in figures:
+        found.append(figure)
+        if not as_json:
+            print(f"{figure.name:28} {figure.median_us:10.2f} µs   {figure.note}", flush=True)
+    return found
+
+
+def emit(as_json: bool, figures: list[Figure], ratios: Mapping[str, float] = MappingProxyType({})) -> None:
+    """One JSON document, if that was asked for."""
+    if not as_json:
         return
-    for name, value in ratios.items():
-        print(f"{name:45} {value:6.2f}")
+    document = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "figures": [figure.document() for figure in figures],
+        "ratios": {name: round(value, 3) for name, value in ratios.items()},
+    }
+    json.dump(document, sys.stdout, indent=1)
+    print()
 
 
 main()

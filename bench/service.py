@@ -37,7 +37,7 @@ from watchword.wire.messages import Release, encode_request, parse_reply
 from watchword.wire.token import TokenBody
 from watchword.wire.tpm.templates import EkKind
 
-__all__ = ["run"]
+__all__ = ["authority", "cpu", "run"]
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -47,7 +47,7 @@ def run(launches: int = 300) -> Iterator[Figure]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ww-bench-")))
         farm = stack.enter_context(Farm(1))
-        process, url, keys = _authority(stack, folder, farm.authority.root)
+        process, url, keys = authority(stack, folder, farm.authority.root, profile_document())
         machine = EmulatedHost(farm.tpms[0], BOOTS / "good")
         profile = Profile.parse(profile_document())
         exchange = HttpsExchange(url, keys)
@@ -60,13 +60,13 @@ def run(launches: int = 300) -> Iterator[Figure]:
             obtain_secret(host, host_id, token, "warm")
         stat = Path(f"/proc/{process.pid}/stat")
         front = Path(f"/proc/{process.pid}/task/{process.pid}/stat")  # the thread of the event loop
-        cpu, front_cpu, times = _cpu(stat), _cpu(front), []
+        before, front_before, times = cpu(stat), cpu(front), []
         for number, token in enumerate(tokens[20:]):
             start = time.perf_counter()
             obtain_secret(host, host_id, token, f"vm-{number}")
             times.append((time.perf_counter() - start) * 1e6)
-        spent = (_cpu(stat) - cpu) / launches * 1e6
-        front_spent = (_cpu(front) - front_cpu) / launches * 1e6
+        spent = (cpu(stat) - before) / launches * 1e6
+        front_spent = (cpu(front) - front_before) / launches * 1e6
         busy = _back_to_back(host, host_id, [_token(keys, profile) for _ in range(launches)], stat)
     note = "challenge and release over TLS, with the durable write"
     yield Figure("release, authority CPU", spent, spent, spent, launches, note)
@@ -87,16 +87,19 @@ def _back_to_back(host: Host, host_id: bytes, tokens: list[str], stat: Path) -> 
     """
     ready = [prepare_request(host, host_id, token, f"busy-{number}") for number, token in enumerate(tokens)]
     sealed = [seal_request(encode_request(request), host.keys, reply_key) for request, reply_key, _ in ready]
-    before = _cpu(stat)
+    before = cpu(stat)
     replies = [host.exchange.send(request) for request in sealed]
-    spent = (_cpu(stat) - before) / len(tokens) * 1e6
+    spent = (cpu(stat) - before) / len(tokens) * 1e6
     for reply, (_, reply_key, _) in zip(replies, ready, strict=True):
         if not isinstance(parse_reply(open_reply(reply, reply_key)), Release):
             raise RuntimeError("the authority refused a release that is being measured")
     return spent
 
 
-def _authority(stack: ExitStack, folder: Path, root: bytes) -> tuple[subprocess.Popen[bytes], str, KeyList]:
+def authority(
+    stack: ExitStack, folder: Path, root: bytes | None, profile: bytes, watch: bytes | None = None
+) -> tuple[subprocess.Popen[bytes], str, KeyList]:
+    """A running authority that knows one maker's root, one stack and one profile; and that judges hosts by ``watch``."""
     data, ready = folder / "authority", folder / "ready"
     log = stack.enter_context((folder / "log").open("wb"))
     command = [sys.executable, "-m", "watchword", "authority"]
@@ -114,11 +117,17 @@ def _authority(stack: ExitStack, folder: Path, root: bytes) -> tuple[subprocess.
     for name, content, arguments in (
         ("root.der", root, ["anchor", "add", "--class", "virtual"]),
         ("stack.json", stack_from_recording(BOOTS / "good"), ["stack", "add", "--unendorsed"]),
-        ("profile.json", profile_document(), ["profile", "add"]),
+        ("profile.json", profile, ["profile", "add"]),
     ):
+        if content is None:
+            continue
         (folder / name).write_bytes(content)
         subprocess.run(
             [*command, *arguments, str(folder / name), "--data", str(data)], check=True, stdout=subprocess.DEVNULL
+        )
+    if watch is not None:
+        subprocess.run(
+            [*command, "watch", "add", watch.hex(), "--data", str(data)], check=True, stdout=subprocess.DEVNULL
         )
     answer = json.loads(ready.read_text())
     context = ssl.create_default_context()
@@ -133,7 +142,7 @@ def _token(keys: KeyList, profile: Profile) -> str:
     return seal_token(body, keys.sealing_key())
 
 
-def _cpu(stat: Path) -> float:
+def cpu(stat: Path) -> float:
     """User and system seconds of a process with all its threads, or of one thread, by its ``stat`` in /proc."""
     fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
