@@ -1,4 +1,4 @@
-"""A fleet that attests again and again: what one attestation costs an authority, and how long a release waits meanwhile.
+"""A fleet that attests again and again: what one attestation costs an authority, and how long hosts wait.
 
 A real authority process over TLS on loopback. The hosts are software TPMs with real keys that quote the recorded boot,
 so that making the evidence costs little beside judging it; they and the authority share the machine. The authority's

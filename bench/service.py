@@ -99,7 +99,7 @@ def _back_to_back(host: Host, host_id: bytes, tokens: list[str], stat: Path) -> 
 def authority(
     stack: ExitStack, folder: Path, root: bytes | None, profile: bytes, watch: bytes | None = None
 ) -> tuple[subprocess.Popen[bytes], str, KeyList]:
-    """A running authority that knows one maker's root, one stack and one profile; and that judges hosts by ``watch``."""
+    """A running authority with one maker's root, one stack and one profile; it judges hosts by ``watch``."""
     data, ready = folder / "authority", folder / "ready"
     log = stack.enter_context((folder / "log").open("wb"))
     command = [sys.executable, "-m", "watchword", "authority"]
