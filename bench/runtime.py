@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench.measure import Figure
 from watchword.policy.capture import capture_stack, captured_events
-from watchword.policy.checks import judge_runtime
 from watchword.policy.match import StackMatch, match
+from watchword.policy.runtime import judge_runtime
 from watchword.policy.stack import CompiledStack
 from watchword.policy.teach import teach
 from watchword.testing.documents import STACK, encode

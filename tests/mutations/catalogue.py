@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import decision, identity, logs, quote
+from . import decision, identity, logs, quote, stacks
 from .mutation import Mutation
 
 __all__ = ["MUTATIONS"]
 
-MUTATIONS: tuple[Mutation, ...] = (*identity.MUTATIONS, *quote.MUTATIONS, *logs.MUTATIONS, *decision.MUTATIONS)
+MUTATIONS: tuple[Mutation, ...] = tuple(
+    mutation for table in (identity, quote, logs, decision, stacks) for mutation in table.MUTATIONS
+)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from .mutation import Mutation
 
 _CHECKS, _MATCH, _APPRAISE, _PROFILE = "policy/checks.py", "policy/match.py", "policy/appraise.py", "policy/profile.py"
+_RULES = "policy/profile_rules.py"
 _MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/launches.py"
 _ATTEST = "launch/attest.py"
 _STANDING_TESTS = ("tests/launch/test_standing.py",)
@@ -30,13 +31,13 @@ def _without(clause: str, check: str, tests: tuple[str, ...] = _TESTS) -> Mutati
 
 
 MUTATIONS = (
-    Mutation("E1", _PROFILE, "if rules.stacks is None and rules.endorsers is None:", "if False:", _PROFILE_TESTS),
+    Mutation("E1", _RULES, "if rules.stacks is None and rules.endorsers is None:", "if False:", _PROFILE_TESTS),
     Mutation("E1", _PROFILE, "levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=100)]", "levels: tuple[Level, ...]", _attack("policy", "test_empty_profile")),
     Mutation("E1", _PROFILE, "    if not set(document.pcrs) - {RUNTIME_PCR}:".strip("\n"), "    if False:", _PROFILE_TESTS),
-    Mutation("E1", _PROFILE, "if set(rules.covers) - set(quoted):", "if False:", _PROFILE_TESTS),
-    Mutation("E1", _PROFILE, 'if rules.runtime == "listed" and RUNTIME_PCR not in quoted:', "if False:", _PROFILE_TESTS),
-    Mutation("E1", _PROFILE, "if rules.secure_boot is not None and _SECURE_BOOT_PCR not in quoted:", "if False:", _PROFILE_TESTS),
-    Mutation("E1", _PROFILE, "if endorsers.threshold > len(endorsers.keys):", "if False:", _PROFILE_TESTS),
+    Mutation("E1", _RULES, "if set(rules.covers) - set(quoted):", "if False:", _PROFILE_TESTS),
+    Mutation("E1", _RULES, 'if rules.runtime == "listed" and RUNTIME_PCR not in quoted:', "if False:", _PROFILE_TESTS),
+    Mutation("E1", _RULES, "if rules.secure_boot is not None and _SECURE_BOOT_PCR not in quoted:", "if False:", _PROFILE_TESTS),
+    Mutation("E1", _RULES, "if endorsers.threshold > len(endorsers.keys):", "if False:", _PROFILE_TESTS),
     Mutation("E1", "policy/document.py", "if len(found) != len(pairs):", "if False:", ("tests/policy/test_document.py",)),
     Mutation("B7", "policy/stack.py", "    if DEBUG_PCRS & set(pcrs):", "    if False:", ("tests/policy/test_stack.py", "tests/policy/test_profile.py")),
     Mutation("E2", _MATCH, "actual is None or actual.digest != expected.digests[self.bank]", "actual is None", _MATCH_TESTS),
@@ -63,7 +64,7 @@ MUTATIONS = (
     _without("B10", "tpm_firmware"),
     _without("D5", "runtime_listed"),
     _without("D5", "no_violations"),
-    Mutation("E5", _CHECKS, "found is not rules.secure_boot:", "found is (not rules.secure_boot):", _attack("logs", "test_secure_boot_hidden_by_type")),
+    Mutation("E5", "policy/checks_boot.py", "found is not rules.secure_boot:", "found is (not rules.secure_boot):", _attack("logs", "test_secure_boot_hidden_by_type")),
     Mutation("E5", _APPRAISE, "    _check_quoted(host, profile)\n", "", _TESTS),
     _without("D3", "log_ahead"),
     Mutation("W1", _ATTEST, "    selections_for(known.profiles)  # W1\n", "", _WATCH_TESTS),

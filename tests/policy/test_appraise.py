@@ -354,7 +354,7 @@ def test_a_runtime_log_that_is_only_as_strong_as_sha1(host: Host, stack: Stack) 
 
 
 def test_findings_are_bounded(host: Host, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watchword.policy.checks._MAX_FILE_FINDINGS", 2)
+    monkeypatch.setattr("watchword.policy.runtime._MAX_FILE_FINDINGS", 2)
     document = stack("good")
     count = len(document["runtime"]["files"])
     document["runtime"]["files"] = {"/none": ["sha256:" + "00" * 32]}

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -7,6 +11,9 @@ from hypothesis import strategies as st
 
 from watchword.errors import MalformedError
 from watchword.policy.document import load, parse_digest, parse_hex
+from watchword.policy.profile import Profile
+from watchword.policy.stack import CompiledStack
+from watchword.testing.documents import PROFILE, STACK, changed, encode
 from watchword.wire.tpm.algorithms import Alg
 
 
@@ -34,7 +41,8 @@ def test_a_good_document() -> None:
         (b'{"items": [{"n": -Infinity}]}', "-Infinity is not an integer"),
         (b'{"items": [{"n": true}]}', "thing: items[0].n: "),
         (b'{"items": [{"n": 1}, {"n": "x"}]}', "thing: items[1].n: Expected `int`, got `str`"),
-        (b'{"items": [{"n": 1, "m": 2}]}', "thing: items[0]: Object contains unknown field `m`"),
+        (b'{"items": [{"n": 1, "m": 2}]}', "thing: items[0].m: unknown field 'm'; known here: n"),
+        (b'{"item": [{"n": 1}]}', "thing: item: unknown field 'item', did you mean 'items'?"),
         (b'{"items": [{}]}', "thing: items[0]: Object missing required field `n`"),
         (b"{}", "thing: Object missing required field `items`"),
         (b'{"items": []} x', "thing: line 1 column 15: Extra data"),
@@ -86,3 +94,32 @@ def test_any_bytes_load_or_are_malformed(data: bytes) -> None:
         load(data, Outer, "thing", 100)
     except MalformedError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("levels", 1, "rules", "endorserz"), {}, "levels[1].rules.endorserz: unknown field 'endorserz', did you mean"),
+        (("levels", 0, "rules", "covers"), [9, 4], "levels[0].rules.covers: must be ascending"),
+        (("levels", 1, "rules", "endorsers", "keyz"), [], "keyz: unknown field 'keyz', did you mean 'keys'?"),
+        (("bank",), "md5", "bank: is not one of"),
+        (("levels", 1, "rules", "min_serial"), {"compute": "x"}, "levels[1].rules.min_serial[...]: Expected"),
+    ],
+)
+def test_the_line_of_a_mistake_is_told(path: tuple[Any, ...], value: Any, says: str) -> None:
+    text = json.dumps(json.loads(changed(PROFILE, *path, value=value)), indent=1)
+    with pytest.raises(MalformedError) as caught:
+        Profile.parse(text.encode())
+    found = re.search(r"\(line (\d+)\)$", str(caught.value))
+    assert says in str(caught.value)
+    assert found is not None
+    assert f'"{path[-1]}"' in text.splitlines()[int(found[1]) - 1]
+
+
+def test_the_line_of_a_path_with_dots() -> None:
+    document = json.loads(encode(STACK))
+    document["runtime"]["files"] = {"/a.b/c": ["sha256:" + "0" * 64], "/x.y": ["sha256:00"]}
+    with pytest.raises(MalformedError) as caught:
+        CompiledStack.parse(json.dumps(document, indent=1).encode())
+    line = json.dumps(document, indent=1).splitlines().index('   "/x.y": [') + 1
+    assert str(caught.value) == f"stack: runtime.files['/x.y']: not 64 hex digits (lower case) (line {line})"

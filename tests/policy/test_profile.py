@@ -72,7 +72,11 @@ GOLD = ("levels", 1, "rules")
         ((*SILVER, "identity"), ["hardware", "hardware"], "levels[0].rules.identity: repeats a class"),
         ((*SILVER, "max_age_seconds"), 0, "levels[0].rules.max_age_seconds: "),
         ((*SILVER, "max_age_seconds"), 10**6, "levels[0].rules.max_age_seconds: "),
-        ((*SILVER, "secure_bot"), True, "levels[0].rules: Object contains unknown field `secure_bot`"),
+        (
+            (*SILVER, "secure_bot"),
+            True,
+            "rules.secure_bot: unknown field 'secure_bot', did you mean 'secure_boot'?",
+        ),
         ((*SILVER, "secure_boot"), 1, "levels[0].rules.secure_boot: "),
         ((*GOLD, "endorsers", "threshold"), 3, "levels[1].rules.endorsers.threshold: only 2 keys"),
         ((*GOLD, "endorsers", "keys"), ["11" * 32] * 2, "levels[1].rules.endorsers.keys: repeats a key"),

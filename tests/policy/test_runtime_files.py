@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from watchword.errors import Finding
-from watchword.policy.checks import runtime_findings
+from watchword.policy.runtime import runtime_findings
 from watchword.policy.stack import CompiledStack, path_text
 from watchword.testing.documents import STACK, encode
 from watchword.testing.recorded import RecordedHost

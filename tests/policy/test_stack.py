@@ -63,7 +63,7 @@ EVENT = ("components", 1, "variants", 0, "events", 1)
         ((*EVENT, "digests"), {"sha1": "00" * 20}, "events[1].digests: 'sha1' is not one of"),
         ((*EVENT, "digests"), {"sha384": "00" * 48}, "no bank in which every event has a digest"),
         ((*EVENT, "note"), "two\nlines", "events[1].note: has control characters"),
-        ((*EVENT, "type"), 13, "components[1].variants[0].events[1]: Object contains unknown field `type`"),
+        ((*EVENT, "type"), 13, "components[1].variants[0].events[1].type: unknown field 'type'"),
         (("runtime", "files", "/bin/sh"), [], "stack: runtime.files[...]: "),
         (("runtime", "files", "/bin/sh"), ["sha1:" + "00" * 20], "runtime.files['/bin/sh']: does not start with"),
         (("runtime", "files", "/bin/sh"), ["sha256:00"], "runtime.files['/bin/sh']: not 64 hex digits"),

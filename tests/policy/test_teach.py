@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from watchword.policy.checks import judge_runtime
+from watchword.policy.runtime import judge_runtime
 from watchword.policy.stack import CompiledStack, path_text
 from watchword.policy.teach import teach
 from watchword.testing.documents import STACK, encode

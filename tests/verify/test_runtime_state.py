@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from watchword.errors import Finding, MalformedError, Rejected
-from watchword.policy.checks import RuntimeResult, judge_runtime
+from watchword.policy.runtime import RuntimeResult, judge_runtime
 from watchword.policy.stack import CompiledStack
 from watchword.testing.documents import STACK, encode
 from watchword.testing.logs import boot_aggregate, ima_entry, ima_log, measured, violation

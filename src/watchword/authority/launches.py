@@ -147,15 +147,14 @@ class Launches:
             now=now,
             random=secrets.token_bytes(challenge.RANDOM_SIZE),
         )
-        known, reset_count = self._on_file(request.host_id)
+        known, reset_count = self._on_file(request.host_id, now)
         return Challenge(nonce, profile.selections(), now + challenge.LIFETIME, known, reset_count)
 
-    def _on_file(self, host_id: bytes) -> tuple[int, int]:
+    def _on_file(self, host_id: bytes, now: int) -> tuple[int, int]:
         """How many entries of the host's runtime log are judged already, and in which boot (its resetCount)."""
         generation, host = self._store.host_now(host_id)
         state = host.runtime_state if host is not None else None
-        releases = self._snapshots.at(generation).releases
-        if state is None or not any(r.digest == state.stack and r.state != "revoked" for r in releases):
+        if state is None or not self._snapshots.at(generation).judges(state.stack, now):
             return 0, 0  # whichever stack judges now has not seen that log
         return state.seen.entries, state.seen.reset_count
 
@@ -190,7 +189,7 @@ class Launches:
         if host is None:
             return Known(None, False, None, None, profile, snapshot.releases)
         ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
-        files = self._snapshots.known_files(snapshot, profile.bank) if profile is not None else None
+        files = self._snapshots.known_files(snapshot, profile.bank, launch.now) if profile is not None else None
         return Known(ak, host.revoked, host.last, host.runtime, profile, snapshot.releases, files, host.runtime_state)
 
     def _kept(self, launch: Launch) -> Kept | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from watchword.authority.store import StackRow, Store
 from watchword.launch.enrol import Trusted
 from watchword.policy.profile import Profile
-from watchword.policy.release import StackRelease
+from watchword.policy.release import StackRelease, known_bad
 from watchword.policy.stack import CompiledStack
 from watchword.policy.teach import teach
 from watchword.verify.known_files import KnownFiles
@@ -32,6 +32,11 @@ class Snapshot:
     generation: int
     trusted: Trusted
     releases: tuple[StackRelease, ...]
+
+    def judges(self, judge: bytes, now: int) -> bool:
+        """Whether what is remembered as judged by ``judge`` would be judged alike at ``now`` (Unix seconds)."""
+        bad = known_bad(self.releases, now)
+        return any(bad.judge_id(r.digest) == judge for r in self.releases if r.state in ("active", "retiring"))
 
 
 class Snapshots:
@@ -77,14 +82,17 @@ class Snapshots:
                 self._profiles.popitem(last=False)
         return profile
 
-    def known_files(self, snapshot: Snapshot, bank: Alg) -> KnownFiles:
-        """What the stacks of ``snapshot`` list, as kernels measure it into ``bank``; shared by all hosts."""
+    def known_files(self, snapshot: Snapshot, bank: Alg, now: int) -> KnownFiles:
+        """What the stacks of ``snapshot`` list, as kernels measure it into ``bank``; shared by all hosts.
+
+        What is known to be bad at ``now`` (Unix seconds) is left out.
+        """
         with self._lock:
             kept = self._files.get(bank)
             if kept is None or kept[0] != snapshot.generation:
-                known = KnownFiles(bank)
+                known, bad = KnownFiles(bank), known_bad(snapshot.releases, now)
                 for release in snapshot.releases:
-                    teach(known, release.stack)
+                    teach(known, release.stack, bad=bad)
                 kept = self._files[bank] = (snapshot.generation, known)
             return kept[1]
 

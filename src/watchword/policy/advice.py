@@ -119,6 +119,13 @@ _BOOT = {
     "boot-log-registers": "The log says that its numbers are the registers of a confidential machine, which no TPM "
     "quote stands behind. If the host is an ordinary one, somebody altered the log's header.",
     "boot-log-vendor-info": "Nothing to do: the firmware states the size of its vendor information wrongly.",
+    "command-line": "Change the kernel's command line and reboot. If it is not known: quote PCRs 8, 9 and 12, boot "
+    "with a loader that measures it, or state it in the stack (command_line of the event that measures it).",
+    "lockdown": "Add lockdown=integrity or lockdown=confidentiality to the kernel's command line and reboot.",
+    "ima-policy": "Add ima_policy=tcb, or what the profile names, to the kernel's command line and ima_hash=sha256, "
+    "and reboot.",
+    "secure-boot-keys": "Compare the keys named with those you expect: enrol yours and remove the others in the "
+    "firmware setup, or add them to the profile once you know whose they are.",
     "secure-boot": "Switch Secure Boot on in the firmware setup and reboot, or use a level that does not ask for it.",
 }
 
@@ -156,6 +163,14 @@ _STACK = {
     "stack-revoked": "Update the host: this release was withdrawn for a reason that the authority's log names.",
     "stack-rolled-back": "Update the host: the profile demands a newer release than it runs.",
     "stack-endorsers": "Have the missing endorsers sign the stack and register it again, or pick a level with fewer.",
+    "stack-pool": "The host runs a release of another pool: update it from a pool that the profile accepts, or let "
+    "the profile's pools name this one.",
+    "stack-channel": "The host runs a release of another channel: update it from one that the profile accepts, or let "
+    "the profile's channels name this one.",
+    "stack-variant": "The component named is of a variant that the profile does not accept, such as a firmware that "
+    "is too old: replace it, or add the variant to the profile once you trust it.",
+    "known-bad": "Replace the component named: a release in force says why it is bad. If the release is wrong, its "
+    "operator retires it: watchword authority stack retire.",
     "evidence-age": _RETRY,
     "profile-level": "The other findings say why; a lower level of the profile may be enough for the tenant.",
 }

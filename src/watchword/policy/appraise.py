@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 
 from watchword.errors import Finding, Rejected
-from watchword.policy.checks import CHECKS, Context, RuntimeResult, judge_runtime
+from watchword.policy.checks import CHECKS, Context, bad_boot
+from watchword.policy.command_line import known_command_line
+from watchword.policy.known_bad import KnownBad
 from watchword.policy.match import Mismatch, StackMatch, match, nearest
 from watchword.policy.profile import Level, Profile
-from watchword.policy.release import StackRelease
+from watchword.policy.release import StackRelease, known_bad
+from watchword.policy.runtime import RuntimeResult, bad_files, judge_runtime
 from watchword.verify.host import VerifiedHost
 from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.tpm.pcr import Selections
@@ -122,21 +125,35 @@ def appraise(
 ) -> Appraisal:
     """Judge ``host`` by ``profile`` with the stacks on file, revoked and expired ones included (they explain much).
 
+    Drafts are left out: they decide nothing, and a host is not compared with them.
     ``now`` and ``challenged_at`` (when the nonce in the quote was issued) are Unix seconds. The level reached is the
     highest one all of whose rules hold; a level stands by itself and does not need the lower ones. When several
     stacks match, the one that reaches the highest level counts, the newest of equals. Never raises for a bad host.
     Raises Rejected when the host was not verified over all PCRs of the profile; more than those change nothing.
     """
     _check_quoted(host, profile)
+    bad = known_bad(releases, now)
     matches, misses = _compare(host, releases)
     closest = nearest(misses)
     unmatched = () if matches or closest is None else closest.findings
     candidates: Sequence[tuple[StackMatch | None, StackRelease | None]] = matches or [(None, None)]
+    shown = bad_boot(host, [release.digest for _, release in matches], bad)
     outcomes = []
     for found, release in candidates:
-        runtime = _runtime(host, profile, release)
-        results = _levels(Context(host, profile, release, unmatched, runtime.findings, challenged_at, now))
-        outcomes.append((results, found, release, runtime.state))
+        runtime = _runtime(host, profile, release, bad)
+        context = Context(
+            host=host,
+            profile=profile,
+            release=release,
+            variants=found.variants if found else (),
+            unmatched=unmatched,
+            runtime=runtime.findings,
+            known_bad=(*shown, *runtime.bad),
+            command_line=known_command_line(host.boot, found) if profile.asks_command_line else None,
+            challenged_at=challenged_at,
+            now=now,
+        )
+        outcomes.append((_levels(context), found, release, runtime.state))
     results, found, release, state = max(outcomes, key=lambda o: (_rank(o[0]), o[2].stack.serial if o[2] else 0))
     rank = _rank(results)
     return Appraisal(
@@ -173,6 +190,8 @@ def _compare(
     matches: list[tuple[StackMatch, StackRelease]] = []
     misses: list[Mismatch] = []
     for release in releases:
+        if release.state == "draft":
+            continue
         outcome = match(release.stack, host.boot)
         if isinstance(outcome, StackMatch):
             matches.append((outcome, release))
@@ -181,11 +200,11 @@ def _compare(
     return matches, misses
 
 
-def _runtime(host: VerifiedHost, profile: Profile, release: StackRelease | None) -> RuntimeResult:
-    """D5 once for all levels, if one of them asks."""
+def _runtime(host: VerifiedHost, profile: Profile, release: StackRelease | None, bad: KnownBad) -> RuntimeResult:
+    """D5 once for all levels, if one of them asks; what is known to be bad is looked for in any case."""
     if release is None or not any(level.rules.runtime == "listed" for level in profile.levels):
-        return RuntimeResult((), None)
-    return judge_runtime(host.runtime, release.stack)
+        return RuntimeResult((), None, bad_files(host.runtime, bad))
+    return judge_runtime(host.runtime, release.stack, bad)
 
 
 def _levels(context: Context) -> tuple[LevelResult, ...]:

@@ -5,41 +5,18 @@ To add a rule: a field in ``profile.Rules``, a function here, a line in ``CHECKS
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from watchword.errors import Finding
-from watchword.policy.document import digest_name
-from watchword.policy.file_signature import is_signed
-from watchword.policy.profile import Profile, Rules
+from watchword.policy.checks_boot import command_line, ima_policy, lockdown, secure_boot, secure_boot_keys, tpm_firmware
+from watchword.policy.context import Check, Context
+from watchword.policy.known_bad import KnownBad
+from watchword.policy.profile import Rules
 from watchword.policy.release import StackRelease
-from watchword.policy.stack import CompiledStack, path_text
 from watchword.verify.host import VerifiedHost
-from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
-from watchword.verify.runtime_state import MAX_KEPT, RuntimeState
+from watchword.wire.tpm.algorithms import Alg
 
-__all__ = ["CHECKS", "Context", "RuntimeResult", "judge_runtime", "runtime_findings"]
-
-_MAX_FILE_FINDINGS = 100  # enough to see what is wrong; a hostile log must not fill the receipt
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the rules look at: host and profile, the release that the boot log matched (or None and why), the time.
-
-    ``challenged_at`` and ``now`` are Unix seconds; ``runtime`` are the D5 findings for this release, worked out once.
-    """
-
-    host: VerifiedHost
-    profile: Profile
-    release: StackRelease | None
-    unmatched: tuple[Finding, ...]
-    runtime: tuple[Finding, ...]
-    challenged_at: int
-    now: int
-
-
-Check = Callable[[Context, Rules], Iterator[Finding]]
+__all__ = ["CHECKS", "Context", "bad_boot"]
 
 
 def identity_class(context: Context, rules: Rules) -> Iterator[Finding]:
@@ -47,22 +24,6 @@ def identity_class(context: Context, rules: Rules) -> Iterator[Finding]:
     if found not in rules.identity:
         wanted = ", ".join(rules.identity)
         yield Finding("E5", "identity-class", "the TPM is of a class that is not accepted", wanted, str(found.value))
-
-
-def tpm_firmware(context: Context, rules: Rules) -> Iterator[Finding]:
-    # verify_quote can check this too; it is repeated because the profile, not the caller, must have the last word.
-    allowed, found = context.profile.tpm_firmware, context.host.pcrs.firmware_version
-    if allowed is not None and found not in allowed:
-        wanted = " or ".join(f"{version:016x}" for version in sorted(allowed))
-        yield Finding("B10", "quote-firmware", "the TPM has a firmware that is not accepted", wanted, f"{found:016x}")
-
-
-def secure_boot(context: Context, rules: Rules) -> Iterator[Finding]:
-    found = context.host.boot.facts.secure_boot
-    # None is "the log does not say": not the same as off, and never good enough.
-    if rules.secure_boot is not None and found is not rules.secure_boot:
-        words = {True: "on", False: "off", None: "not known"}
-        yield Finding("E5", "secure-boot", "Secure Boot", words[rules.secure_boot], words[found])
 
 
 def stack_matched(context: Context, rules: Rules) -> Iterator[Finding]:
@@ -77,6 +38,33 @@ def stack_named(context: Context, rules: Rules) -> Iterator[Finding]:
     if release and rules.stacks is not None and release.stack.name not in rules.stacks:
         wanted = ", ".join(rules.stacks)
         yield _stack_finding("E2", "stack-none", "this level does not accept the stack", release, wanted)
+
+
+def stack_pool(context: Context, rules: Rules) -> Iterator[Finding]:
+    # What is offered for special hosts has been vetted for them only: another pool's release is nobody's by default.
+    release = context.release
+    if release and release.stack.pool not in rules.pools:
+        text = "this level does not accept the pool of the stack"
+        yield _stack_finding("E2", "stack-pool", text, release, " or ".join(rules.pools), release.stack.pool)
+
+
+def stack_channel(context: Context, rules: Rules) -> Iterator[Finding]:
+    release = context.release
+    if release and release.stack.channel not in rules.channels:
+        text = "this level does not accept the channel of the stack"
+        yield _stack_finding("E2", "stack-channel", text, release, " or ".join(rules.channels), release.stack.channel)
+
+
+def stack_variants(context: Context, rules: Rules) -> Iterator[Finding]:
+    if context.release is None:
+        return
+    chosen = dict(context.variants)
+    for component, allowed in rules.variants.items():
+        found = chosen.get(component)
+        if found not in allowed:
+            text = f"this level does not accept the variant of {component}"
+            actual = found if found is not None else "the stack has no such component"
+            yield _stack_finding("E2", "stack-variant", text, context.release, " or ".join(allowed), actual)
 
 
 def coverage(context: Context, rules: Rules) -> Iterator[Finding]:
@@ -124,6 +112,20 @@ def endorsed(context: Context, rules: Rules) -> Iterator[Finding]:
             yield _stack_finding("E3", "stack-endorsers", text, context.release, wanted, str(found))
 
 
+def not_known_bad(context: Context, rules: Rules) -> Iterator[Finding]:
+    yield from context.known_bad
+
+
+def bad_boot(host: VerifiedHost, stacks: Sequence[bytes], bad: KnownBad) -> tuple[Finding, ...]:
+    """E3: the events that ``host`` measured, and the stacks that it runs (by digest), of those named as bad."""
+    if not bad.events and not bad.stacks:
+        return ()
+    bank = host.boot.bank
+    events = [(f"pcr {e.pcr} event {e.index}", bad.events.get((bank, e.digest))) for e in host.boot.events]
+    runs = [(f"stack {digest.hex()}", bad.stacks.get((Alg.SHA256, digest))) for digest in stacks]
+    return tuple(why.finding(subject) for subject, why in (*events, *runs) if why is not None)
+
+
 def age(context: Context, rules: Rules) -> Iterator[Finding]:
     # The quote is younger than the nonce in it, so the nonce's age is an upper bound that the host cannot move.
     seconds = context.now - context.challenged_at
@@ -156,103 +158,26 @@ CHECKS: tuple[Check, ...] = (
     identity_class,
     tpm_firmware,
     secure_boot,
+    secure_boot_keys,
+    command_line,
+    lockdown,
     stack_matched,
     stack_named,
+    stack_pool,
+    stack_channel,
+    stack_variants,
     coverage,
     validity,
     not_revoked,
     not_rolled_back,
     endorsed,
+    not_known_bad,
     age,
+    ima_policy,
     runtime_listed,
     log_ahead,
     no_violations,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeResult:
-    """What one stack says about a runtime log; with ``state`` the next log of this boot need not be sent whole."""
-
-    findings: tuple[Finding, ...]
-    state: RuntimeState | None
-
-
-def runtime_findings(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> tuple[Finding, ...]:
-    """The findings of :func:`judge_runtime`."""
-    return judge_runtime(log, stack).findings
-
-
-def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> RuntimeResult:
-    """D5: every measured file must be one that ``stack`` lists, with that digest at that path or at any path.
-
-    A log that was not quoted, a stack without a runtime part and an entry that was not understood are findings too,
-    and so is a log that was not sent whole where another stack judged the rest.
-    At most 100 files are described; the last finding counts the others.
-    """
-    if log is None:
-        return RuntimeResult((Finding("D5", "runtime-file", "there is no verified runtime log"),), None)
-    if not stack.runtime:
-        return RuntimeResult((Finding("D5", "runtime-file", f"stack {stack.label} lists no files"),), None)
-    if log.part is not None and log.part.stack != stack.digest:
-        text = f"the beginning of the log was not judged by stack {stack.label}: all of it is needed"
-        return RuntimeResult((Finding("D5", "runtime-log-part", text, stack.digest.hex(), log.part.stack.hex()),), None)
-    kept, unlisted = _not_allowed(log, stack)
-    findings = [finding for finding in log.findings if finding.fatal]
-    findings += [_file_finding(stack, file) for file in unlisted[:_MAX_FILE_FINDINGS]]
-    if len(unlisted) > _MAX_FILE_FINDINGS:
-        text = f"and {len(unlisted) - _MAX_FILE_FINDINGS} more files"
-        findings.append(Finding("D5", "runtime-file", text))
-    return RuntimeResult(tuple(findings), _state(log, stack, kept))
-
-
-def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tuple[int, bytes]], list[RuntimeFile]]:
-    """Every entry that ``stack`` does not allow, and those of them that are files."""
-    kept: list[tuple[int, bytes]] = []
-    cleared = False
-    unlisted: list[RuntimeFile] = []
-    for number, raw, file in log.besides(stack.digest):
-        if file is None:
-            kept.append((number, raw))
-        elif not _allowed(file, stack):
-            kept.append((number, raw))
-            unlisted.append(file)
-        elif log.known is not None:
-            log.known.clear(stack.digest, raw)
-            cleared = True
-    if cleared and log.known is not None and not kept:
-        log.known.join(log.quoted)
-    return kept, unlisted
-
-
-def _state(log: VerifiedRuntimeLog, stack: CompiledStack, kept: list[tuple[int, bytes]]) -> RuntimeState | None:
-    """None when too much would have to be kept, or when a finding is about no single entry."""
-    if sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
-        return None
-    return RuntimeState(log.seen, log.bank, log.sent.size, log.first, stack.digest, tuple(kept))
-
-
-def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
-    """Whether the stack lists the file, or somebody that the stack trusts signed it."""
-    if file.kind == "verity":
-        return False  # the digest of a hash tree: stacks list digests of contents, and the two must not be mixed up
-    digest = (file.alg, file.digest)
-    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:
-        return True
-    if file.signature is None or file.kind != "ima" or not stack.signers:
-        return False
-    return is_signed(file.alg, file.digest, file.signature, stack.signers)
-
-
-def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
-    known = stack.files.get(file.path)
-    if known is None:
-        message, expected = "a file ran that the stack does not list", ""
-    else:
-        message = "a file ran with a content that the stack does not list"
-        expected = " or ".join(sorted(f"{digest_name(a)}:{d.hex()}" for a, d in known))
-    actual = f"{'verity:' if file.kind == 'verity' else ''}{digest_name(file.alg)}:{file.digest.hex()}"
-    return Finding("D5", "runtime-file", message, expected, actual, f"file {path_text(file.path)}")
 
 
 def _stack_finding(

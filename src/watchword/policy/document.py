@@ -2,7 +2,7 @@
 
 The documents decide whom a tenant trusts, so there is exactly one way to read them: no duplicate keys (two readers
 would pick different ones), no unknown fields (a typo would silently switch a rule off), no fractions, no NaN, no lone
-surrogates, no more bytes than the kind of document may have. Errors name the place inside the document.
+surrogates, no more bytes than the kind of document may have. Errors name the place inside the document, and its line.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from watchword.errors import MalformedError
+from watchword.policy.document_place import line_of, suggestion
 from watchword.wire.tpm.algorithms import Alg, digest_size
 
-__all__ = ["DIGEST_NAMES", "digest_name", "fail", "load", "parse_digest", "parse_hex"]
+__all__ = ["DIGEST_NAMES", "digest_name", "fail", "load", "located", "parse_digest", "parse_hex"]
 
 _T = TypeVar("_T")
 
@@ -30,14 +33,34 @@ DIGEST_NAMES: dict[str, Alg] = {
 }
 _NAME_OF = {alg: name for name, alg in DIGEST_NAMES.items()}
 _AT = re.compile(r"^(?P<why>.*?) - at `(?:key in )?\$\.?(?P<path>.*)`$", re.DOTALL)
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _HEX = re.compile(r"[0-9a-f]*")
 
 
+class _PlaceError(MalformedError):
+    """An error at ``path`` of a document whose lines the one who raised it does not know."""
+
+    def __init__(self, what: str, path: str, why: str, line: int | None = None) -> None:
+        text = (f"{path}: " if path else "") + why + (f" (line {line})" if line else "")
+        super().__init__(f"{what}: " + "".join(c if c.isprintable() else "?" for c in text))
+        self.parts = (what, path, why)
+
+
 def fail(what: str, path: str, why: str) -> NoReturn:
     """Raise the error for the place ``path`` inside the document ``what``; never shows control characters."""
-    text = f"{path}: {why}" if path else why
-    raise MalformedError(f"{what}: " + "".join(c if c.isprintable() else "?" for c in text))
+    raise _PlaceError(what, path, why)
+
+
+@contextmanager
+def located(data: bytes) -> Iterator[None]:
+    """Add the line of the JSON text ``data`` to what :func:`fail` raises inside, as far as it can be told."""
+    try:
+        yield
+    except _PlaceError as error:
+        what, path, why = error.parts
+        line = line_of(data, path) if path and not path.startswith("line ") else None
+        raise _PlaceError(what, path, why, line) from None
 
 
 def load(data: bytes, kind: type[_T], what: str, limit: int) -> _T:
@@ -48,12 +71,21 @@ def load(data: bytes, kind: type[_T], what: str, limit: int) -> _T:
     """
     if len(data) > limit:
         fail(what, "", f"is {len(data)} bytes long, {limit} are allowed")
-    value = _json(data, what)
-    try:
-        return msgspec.convert(value, kind, strict=True)
-    except msgspec.ValidationError as error:
-        at = _AT.match(str(error))
-        fail(what, at["path"] if at else "", at["why"] if at else str(error))
+    with located(data):
+        value = _json(data, what)
+        try:
+            return msgspec.convert(value, kind, strict=True)
+        except msgspec.ValidationError as error:
+            at = _AT.match(str(error))
+            _refuse(what, kind, at["path"] if at else "", at["why"] if at else str(error))
+
+
+def _refuse(what: str, kind: Any, path: str, why: str) -> NoReturn:
+    unknown = _UNKNOWN.match(why)
+    if unknown is None:
+        fail(what, path, why)
+    name = unknown["name"]
+    fail(what, f"{path}.{name}" if path else name, f"unknown field {name!r}{suggestion(kind, path, name)}")
 
 
 def _json(data: bytes, what: str) -> Any:
@@ -91,12 +123,14 @@ def parse_hex(what: str, path: str, text: str, size: int) -> bytes:
     return bytes.fromhex(text)
 
 
-def parse_digest(what: str, path: str, text: str) -> tuple[Alg, bytes]:
-    """A digest written ``"sha256:<hex>"``, or MalformedError naming ``path``."""
+def parse_digest(what: str, path: str, text: str, *, only: str = "") -> tuple[Alg, bytes]:
+    """A digest written ``"sha256:<hex>"``, of algorithm ``only`` if given. Raises MalformedError naming ``path``."""
     name, colon, digits = text.partition(":")
     alg = DIGEST_NAMES.get(name)
     if alg is None or not colon:
         fail(what, path, f"does not start with one of {', '.join(DIGEST_NAMES)} and a colon")
+    if only and name != only:
+        fail(what, path, f"is not a {only} digest")
     return alg, parse_hex(what, path, digits, digest_size(alg))
 
 

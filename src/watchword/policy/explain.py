@@ -40,6 +40,9 @@ def _rules(rules: Rules) -> Iterator[str]:
         yield "the stack may have any name;"
     else:
         yield f"the stack is {_or(rules.stacks)};"
+    yield f"the stack is of pool {_or(rules.pools)} and channel {_or(rules.channels)};"
+    for component, variants in sorted(rules.variants.items()):
+        yield f"its {component} is of variant {_or(variants)};"
     for name, serial in sorted(rules.min_serial.items()):
         yield f"if it is {name}, its serial is {serial} or higher;"
     if rules.endorsers is None:
@@ -49,12 +52,26 @@ def _rules(rules: Rules) -> Iterator[str]:
         yield f"the stack is signed by at least {rules.endorsers.threshold} of {keys};"
     yield from _facts(rules)
     yield f"the challenge was issued at most {rules.max_age_seconds} seconds before;"
-    yield "the stack is valid at that time, not retired and not revoked."
+    yield "the stack is valid at that time, not retired and not revoked;"
+    yield "the host shows nothing that a release in force names as known to be bad."
 
 
 def _facts(rules: Rules) -> Iterator[str]:
+    if rules.tpm_firmware is not None:
+        yield f"the TPM's firmware is version {_or(rules.tpm_firmware)};"
     if rules.secure_boot is not None:
         yield f"Secure Boot is {'on' if rules.secure_boot else 'off'};"
+    for name, keys in sorted(rules.secure_boot_keys.items()):
+        yield f"Secure Boot's {name} are known, and none but {_or([key[:16] + '…' for key in keys])};"
+    if rules.command_line is not None:
+        for word in rules.command_line.require:
+            yield f"the kernel's command line is known and has {word};"
+        for word in rules.command_line.forbid:
+            yield f"the kernel's command line is known and does not have {word};"
+    if rules.lockdown is not None:
+        yield f"the kernel was started with lockdown={rules.lockdown}, or a stricter mode;"
+    if rules.ima_policy:
+        yield f"IMA began with the policy {' and '.join(rules.ima_policy)}, and its log belongs to this boot;"
     if rules.runtime == "listed":
         yield "every file in the quoted part of the runtime log is listed by the stack;"
     else:
@@ -69,8 +86,16 @@ def explain_stack(stack: CompiledStack) -> list[str]:
     lines = [
         f"Stack {stack.label}, serial {stack.serial}, {origin}, digest {stack.digest.hex()}",
         f"Covers PCRs {_numbers(stack.pcrs)} in {', '.join(sorted(digest_name(bank) for bank in stack.banks))}.",
+        f"Offered in pool {stack.pool}, channel {stack.channel}.",
         _window(stack),
     ]
+    if stack.supersedes:
+        lines.append(f"Replaces {_or([digest.hex()[:16] + '…' for digest in sorted(stack.supersedes)])}.")
+    lines += [f"Names {bad.what} {bad.digest.hex()[:16]}… as bad: {bad.reason}." for bad in stack.known_bad]
+    for line in sorted(
+        {e.command_line for c in stack.components for v in c.variants for e in v.events} - {None}, key=str
+    ):
+        lines.append(f"Says that the kernel's command line is: {line}")
     for component in stack.components:
         variants = [f"{v.name} ({len(v.events)} events)" for v in component.variants]
         lines.append(f"  - {component.name}: {_or(variants)}")

@@ -15,41 +15,18 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from watchword.policy.document import DIGEST_NAMES, fail, load, parse_hex
+from watchword.policy.document import DIGEST_NAMES, fail, load, located, parse_hex
+from watchword.policy.profile_rules import Endorsers, Rules, check_rules
 from watchword.policy.stack import RUNTIME_PCR, Name, Pcr, check_pcrs
-from watchword.verify.ek import EkClass
 from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.pcr import PcrSelection, Selections
 
 __all__ = ["MAX_PROFILE_SIZE", "Endorsers", "Level", "Profile", "Rules"]
 
 MAX_PROFILE_SIZE = 256 * 1024
-DEFAULT_MAX_AGE = 300  # seconds between challenge and appraisal
 DEFAULT_LOG_AHEAD = 1000  # runtime log entries that may follow the quoted ones
 _WHAT = "profile"
 _ALSO = {"sha1": Alg.SHA1}
-_SECURE_BOOT_PCR = 7
-
-
-class Endorsers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At least ``threshold`` of ``keys`` (hex SHA-256 of the raw Ed25519 key) must have signed the stack."""
-
-    keys: Annotated[tuple[str, ...], Meta(min_length=1, max_length=256)]
-    threshold: Annotated[int, Meta(ge=1, le=256)]
-
-
-class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules of one level; all must hold. Every field is described in ``docs/reference/profile-format.md``."""
-
-    identity: Annotated[tuple[EkClass, ...], Meta(min_length=1, max_length=8)]
-    covers: Annotated[tuple[Pcr, ...], Meta(min_length=1, max_length=24)]
-    runtime: Literal["listed", "ignored"]
-    stacks: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=1024)] | None = None
-    endorsers: Endorsers | None = None
-    min_serial: dict[Name, Annotated[int, Meta(ge=1, le=2**53)]] = {}
-    secure_boot: bool | None = None
-    reject_violations: bool = True
-    max_age_seconds: Annotated[int, Meta(ge=1, le=86400)] = DEFAULT_MAX_AGE
 
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +50,8 @@ class Profile:
     """A profile document. ``id`` is the SHA-256 of its bytes (32 bytes), ``levels`` are ordered lowest first.
 
     ``pcrs`` of ``bank`` are quoted, and ``also`` of further banks; ``max_log_ahead`` counts runtime log entries;
-    ``tpm_firmware`` are the firmware versions that a quote may carry (None: any).
+    ``tpm_firmware`` are the firmware versions that a quote may carry (None: any); ``asks_command_line`` tells whether
+    a rule of any level is about the kernel's command line.
     """
 
     id: bytes
@@ -84,11 +62,17 @@ class Profile:
     max_log_ahead: int
     also: Selections
     tpm_firmware: frozenset[int] | None
+    asks_command_line: bool = False
 
     @classmethod
     def parse(cls, data: bytes) -> Profile:
         """Read a profile document of at most 256 KiB. Raises MalformedError with the place that is wrong."""
         document = load(data, _Document, _WHAT, MAX_PROFILE_SIZE)
+        with located(data):
+            return cls._compile(document, hashlib.sha256(data).digest())
+
+    @classmethod
+    def _compile(cls, document: _Document, identity: bytes) -> Profile:
         bank = DIGEST_NAMES.get(document.bank)
         if bank is None:
             fail(_WHAT, "bank", f"is not one of {', '.join(DIGEST_NAMES)}")
@@ -97,7 +81,7 @@ class Profile:
             fail(_WHAT, "pcrs", "quotes no PCR of the boot, there would be nothing to bind a secret to")
         _check_levels(document)
         return cls(
-            id=hashlib.sha256(data).digest(),
+            id=identity,
             name=document.name,
             bank=bank,
             pcrs=document.pcrs,
@@ -105,6 +89,7 @@ class Profile:
             max_log_ahead=document.max_log_ahead,
             also=_also(document, bank),
             tpm_firmware=_firmware(document.tpm_firmware),
+            asks_command_line=any(level.rules.asks_command_line for level in document.levels),
         )
 
     def selections(self) -> Selections:
@@ -141,35 +126,7 @@ def _check_levels(document: _Document) -> None:
         if level.name in names:
             fail(_WHAT, f"levels[{i}].name", f"{level.name} is already used")
         names.add(level.name)
-        _check_rules(level.rules, document.pcrs, f"levels[{i}].rules")
-
-
-def _check_rules(rules: Rules, quoted: tuple[int, ...], path: str) -> None:
-    if rules.stacks is None and rules.endorsers is None:
-        fail(_WHAT, path, "names neither stacks nor endorsers, so this level would accept anybody's software")
-    if list(rules.covers) != sorted(set(rules.covers)):
-        fail(_WHAT, f"{path}.covers", "must be ascending and without repetition")
-    if RUNTIME_PCR in rules.covers:
-        fail(_WHAT, f"{path}.covers", f'PCR {RUNTIME_PCR} is the runtime log, ask for it with "runtime": "listed"')
-    if set(rules.covers) - set(quoted):
-        fail(_WHAT, f"{path}.covers", "has a PCR that this profile does not quote")
-    if rules.runtime == "listed" and RUNTIME_PCR not in quoted:
-        fail(_WHAT, f"{path}.runtime", f"PCR {RUNTIME_PCR} must be quoted to judge the runtime log")
-    if rules.secure_boot is not None and _SECURE_BOOT_PCR not in quoted:
-        fail(_WHAT, f"{path}.secure_boot", f"PCR {_SECURE_BOOT_PCR} must be quoted to know Secure Boot")
-    if len(set(rules.identity)) != len(rules.identity):
-        fail(_WHAT, f"{path}.identity", "repeats a class")
-    if rules.endorsers is not None:
-        _check_endorsers(rules.endorsers, f"{path}.endorsers")
-
-
-def _check_endorsers(endorsers: Endorsers, path: str) -> None:
-    for i, key in enumerate(endorsers.keys):
-        parse_hex(_WHAT, f"{path}.keys[{i}]", key, 32)
-    if len(set(endorsers.keys)) != len(endorsers.keys):
-        fail(_WHAT, f"{path}.keys", "repeats a key")
-    if endorsers.threshold > len(endorsers.keys):
-        fail(_WHAT, f"{path}.threshold", f"only {len(endorsers.keys)} keys are named")
+        check_rules(_WHAT, level.rules, document.pcrs, f"levels[{i}].rules")
 
 
 def _firmware(versions: tuple[str, ...] | None) -> frozenset[int] | None:

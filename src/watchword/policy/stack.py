@@ -14,9 +14,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from watchword.policy.document import DIGEST_NAMES, fail, load, parse_digest, parse_hex
+from watchword.policy.document import DIGEST_NAMES, digest_name, fail, load, located, parse_digest, parse_hex
 from watchword.policy.file_signature import Signers, compile_signers
+from watchword.policy.known_bad import BadComponent, KnownBadDocument, compile_known_bad
+from watchword.verify.command_line import command_line_forms, command_line_words
 from watchword.wire.tpm.algorithms import Alg, digest_size
+from watchword.wire.tpm.algorithms import digest as digest_of
 
 __all__ = [
     "DEBUG_PCRS",
@@ -50,6 +53,7 @@ class EventDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pcr: Pcr
     digests: Annotated[dict[str, str], Meta(min_length=1, max_length=4)]
     note: Text = ""
+    command_line: Annotated[str, Meta(min_length=1, max_length=2047)] | None = None
 
 
 class VariantDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,18 +80,27 @@ class StackDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: Literal["computed", "captured"]
     pcrs: Annotated[tuple[Pcr, ...], Meta(min_length=1, max_length=24)]
     components: Annotated[tuple[ComponentDocument, ...], Meta(min_length=1, max_length=256)]
+    pool: Name = "default"
+    channel: Name = "stable"
+    issued: Time | None = None
     not_before: Time | None = None
     not_after: Time | None = None
+    supersedes: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    known_bad: Annotated[tuple[KnownBadDocument, ...], Meta(max_length=1024)] = ()
     runtime: RuntimeDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedEvent:
-    """One event that must be in the boot log: its PCR, its digest per bank, and a note for people."""
+    """One event that must be in the boot log: its PCR, its digest per bank, and a note for people.
+
+    ``command_line`` is the kernel's command line when the event measures it: the digests were found to be of it.
+    """
 
     pcr: int
     digests: Mapping[Alg, bytes]
     note: str
+    command_line: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,8 @@ class CompiledComponent:
 class CompiledStack:
     """A stack document, ready for matching. ``digest`` is the SHA-256 of the exact document bytes.
 
+    Releases of one ``name`` follow each other within a ``pool`` and ``channel``; ``supersedes`` are the digests (32
+    bytes) of those that this one replaces, ``known_bad`` what no host may show while this release is in force.
     ``files`` maps an exact path (bytes) to the digests it may have, ``any_path`` holds digests that may be anywhere,
     ``signers`` the keys whose signature makes a file good wherever it is; ``runtime`` is False when the document says
     nothing about files. ``banks`` are the banks that every event has a digest in.
@@ -115,6 +130,9 @@ class CompiledStack:
     version: str
     serial: int
     origin: str
+    pool: str
+    channel: str
+    issued: int | None
     not_before: int | None
     not_after: int | None
     pcrs: tuple[int, ...]
@@ -124,12 +142,19 @@ class CompiledStack:
     files: Mapping[bytes, frozenset[FileDigest]] = field(repr=False)
     any_path: frozenset[FileDigest] = field(repr=False)
     signers: Signers = field(repr=False)
+    supersedes: frozenset[bytes] = field(repr=False)
+    known_bad: tuple[BadComponent, ...] = field(repr=False)
     digest: bytes
 
     @classmethod
     def parse(cls, data: bytes) -> CompiledStack:
         """Read and compile a stack document of at most 16 MiB. Raises MalformedError with the place that is wrong."""
         document = load(data, StackDocument, _WHAT, MAX_STACK_SIZE)
+        with located(data):
+            return cls._compile(document, hashlib.sha256(data).digest())
+
+    @classmethod
+    def _compile(cls, document: StackDocument, digest: bytes) -> CompiledStack:
         _check(document)
         components = _compile_components(document)
         files, any_path = _compile_runtime(document.runtime or RuntimeDocument())
@@ -138,6 +163,9 @@ class CompiledStack:
             version=document.version,
             serial=document.serial,
             origin=document.origin,
+            pool=document.pool,
+            channel=document.channel,
+            issued=document.issued,
             not_before=document.not_before,
             not_after=document.not_after,
             pcrs=document.pcrs,
@@ -147,13 +175,16 @@ class CompiledStack:
             files=files,
             any_path=any_path,
             signers=compile_signers(_WHAT, "runtime.signers", document.runtime.signers if document.runtime else ()),
-            digest=hashlib.sha256(data).digest(),
+            supersedes=_superseded(document.supersedes),
+            known_bad=compile_known_bad(_WHAT, document.known_bad),
+            digest=digest,
         )
 
     @property
     def label(self) -> str:
-        """Name and version, for messages."""
-        return f"{self.name} {self.version}"
+        """Name and version, for messages, and where it is offered unless that is the ordinary place."""
+        place = "" if (self.pool, self.channel) == ("default", "stable") else f" ({self.pool}/{self.channel})"
+        return f"{self.name} {self.version}{place}"
 
 
 def _check(document: StackDocument) -> None:
@@ -214,7 +245,27 @@ def _compile_event(event: EventDocument, covered: frozenset[int], path: str) -> 
         if alg is None:
             fail(_WHAT, f"{path}.digests", f"{name!r} is not one of {', '.join(DIGEST_NAMES)}")
         digests[alg] = parse_hex(_WHAT, f"{path}.digests.{name}", digits, digest_size(alg))
-    return ExpectedEvent(event.pcr, digests, event.note)
+    _check_command_line(event.command_line, digests, path)
+    return ExpectedEvent(event.pcr, digests, event.note, event.command_line)
+
+
+def _check_command_line(text: str | None, digests: Mapping[Alg, bytes], path: str) -> None:
+    """A command line is believed because its digest is measured: as it is, or as UEFI load options."""
+    if text is None:
+        return
+    if command_line_words(text) is None:
+        fail(_WHAT, f"{path}.command_line", "is not one line of printable ASCII")
+    forms = command_line_forms(text)
+    for alg, value in digests.items():
+        if value not in [digest_of(alg, form) for form in forms]:
+            fail(_WHAT, f"{path}.command_line", f"is not what the {digest_name(alg)} digest is of")
+
+
+def _superseded(digests: tuple[str, ...]) -> frozenset[bytes]:
+    found = [parse_digest(_WHAT, f"supersedes[{i}]", text, only="sha256")[1] for i, text in enumerate(digests)]
+    if len(set(found)) != len(found):
+        fail(_WHAT, "supersedes", "names a release twice")
+    return frozenset(found)
 
 
 def _common_banks(components: tuple[CompiledComponent, ...]) -> frozenset[Alg]:

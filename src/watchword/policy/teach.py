@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from watchword.policy.known_bad import NOTHING_BAD, KnownBad
 from watchword.policy.stack import CompiledStack
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.runtime_file import read_file
@@ -17,15 +18,20 @@ TEMPLATES = ("ima-ng", "ima-sig")
 _NO_SIGNATURE = bytes(4)
 
 
-def teach(known: KnownFiles, stack: CompiledStack, templates: tuple[str, ...] = TEMPLATES) -> int:
+def teach(
+    known: KnownFiles, stack: CompiledStack, templates: tuple[str, ...] = TEMPLATES, bad: KnownBad = NOTHING_BAD
+) -> int:
     """Put the entry of every file that ``stack`` lists by path into ``known``, and tell how many were put there.
 
-    Takes a few microseconds for each file and template. An entry that does not read back as the very file is left out.
+    Takes a few microseconds for each file and template. An entry that does not read back as the very file is left out,
+    and so is a file that is known to be bad.
     """
-    count = 0
+    count, judge = 0, bad.judge_id(stack.digest)
     for path, digests in stack.files.items():
         name = struct.pack("<I", len(path) + 1) + path + b"\0"
         for alg, value in digests:
+            if (alg, value) in bad.files:
+                continue
             label = HASHES[alg].encode() + b":\0" + value
             content = struct.pack("<I", len(label)) + label + name
             for template in templates:
@@ -35,6 +41,6 @@ def teach(known: KnownFiles, stack: CompiledStack, templates: tuple[str, ...] = 
                 file = read_file(raw, len(entry.digest), 0)
                 if file is not None and file[1:] == (path, alg, value, None, "ima"):
                     known.add(raw, digest(known.bank, data))
-                    known.clear(stack.digest, raw)
+                    known.clear(judge, raw)
                     count += 1
     return count

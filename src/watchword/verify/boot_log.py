@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.boot_event import BootEvent, describe, labelled, measured_part
+from watchword.verify.command_line import MeasuredText, measured_text
 from watchword.wire.tcg_log import EventLog, EventType, replay
 from watchword.wire.tpm.algorithms import HASHES, Alg, digest, digest_size
 from watchword.wire.uefi import DB, GLOBAL_VARIABLE, UefiVariable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["BootEvent", "BootFacts", "UnverifiedBootLog", "VerifiedBootLog", "describe", "examine", "verify_boot_log"]
 
 _PROOF = object()
+_POLICY_PCR = 7
 _RUNTIME_PCR = 10  # belongs to IMA; the firmware's log does not explain it
 _SEPARATED = range(8)  # PFP 3.3.1: PCR 0 to 7 end with a separator when the firmware hands over
 _SEPARATOR_DATA = (b"\0\0\0\0", b"\xff\xff\xff\xff")
@@ -79,11 +81,13 @@ class BootFacts:
     ``secure_boot`` is None when the log does not tell. ``databases`` are PK, KEK, db and dbx by name, as far as
     measured; their keys come from ``wire.uefi.parse_signatures(variable.data)``. ``authorities`` are the entries that
     vouched for what was loaded, in order. Whatever was loaded may add some: one that is there proves nothing by itself.
+    ``command_line`` is what was measured of the kernel's command line.
     """
 
     secure_boot: bool | None = None
     databases: Mapping[str, UefiVariable] = field(default_factory=dict)
     authorities: tuple[UefiVariable, ...] = ()
+    command_line: MeasuredText = field(default_factory=MeasuredText)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ def examine(
     findings = [*_format_findings(log, bank, registers), *_data_findings(events)]
     if not registers:
         findings += [*_type_findings(events), *_separator_findings(events, bank, pcrs)]
-    facts = _facts(events, bank, 1 if registers else 7, findings)
+    facts = _facts(events, bank, 1 if registers else _POLICY_PCR, findings)
     return UnverifiedBootLog(bank, events, facts, tuple(findings))
 
 
@@ -285,7 +289,8 @@ def _facts(events: tuple[BootEvent, ...], bank: Alg, register: int, findings: li
             findings.append(_finding("C6", "boot-log-variable", text, event, actual=variable.name))
     switch = databases.pop("SecureBoot", None)
     secure_boot = {b"\1": True, b"\0": False, b"": False}.get(switch.data) if switch and separated else None
-    return BootFacts(secure_boot, MappingProxyType(databases), tuple(authorities))
+    line = measured_text(events) if register == _POLICY_PCR else MeasuredText()
+    return BootFacts(secure_boot, MappingProxyType(databases), tuple(authorities), line)
 
 
 _VARIABLE_TYPES = frozenset({_T.EFI_VARIABLE_DRIVER_CONFIG, _T.EFI_VARIABLE_AUTHORITY})
