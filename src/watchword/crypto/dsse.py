@@ -1,8 +1,8 @@
-"""Signed documents: DSSE envelopes with Ed25519 signatures.
+"""Signed documents: DSSE envelopes with any number of signatures by Ed25519, ECDSA P-256 and ECDSA P-384 keys.
 
 The payload is kept as the exact bytes that were signed and is parsed only after enough signatures over it verified.
 Source: DSSE protocol and envelope, version 1 (secure-systems-lab). Signatures cover the pre-authentication encoding
-``DSSEv1 <len> <type> <len> <payload>``.
+``DSSEv1 <len> <type> <len> <payload>``; those of ECDSA are in DER, over SHA-256 for P-256 and SHA-384 for P-384.
 """
 
 from __future__ import annotations
@@ -10,17 +10,36 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from watchword.errors import Finding, MalformedError, Rejected
 
-__all__ = ["Signed", "key_id", "open_unverified", "sign", "verify"]
+__all__ = [
+    "PrivateKey",
+    "PublicKey",
+    "Signed",
+    "Signer",
+    "add_signature",
+    "key_id",
+    "key_type",
+    "open_unverified",
+    "sign",
+    "signer",
+    "verify",
+]
 
+PublicKey: TypeAlias = Ed25519PublicKey | ec.EllipticCurvePublicKey
+PrivateKey: TypeAlias = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+_CURVES: Final = {"secp256r1": ("ecdsa-p256", SHA256()), "secp384r1": ("ecdsa-p384", SHA384())}
 _MAX_SIGNATURES = 64
 
 
@@ -43,32 +62,83 @@ class Signed:
     key_ids: frozenset[str]
 
 
-def key_id(key: Ed25519PublicKey) -> str:
-    """The id of a key: SHA-256 of its 32 raw bytes, lower-case hex."""
-    return hashlib.sha256(key.public_bytes_raw()).hexdigest()
+def key_type(key: PublicKey) -> str:
+    """ "ed25519", "ecdsa-p256" or "ecdsa-p384". Raises MalformedError for a key on another curve."""
+    if isinstance(key, Ed25519PublicKey):
+        return "ed25519"
+    if key.curve.name not in _CURVES:
+        raise MalformedError(f"signing key: is on the curve {key.curve.name}, not P-256 or P-384", code="key-file")
+    return _CURVES[key.curve.name][0]
 
 
-def sign(payload: bytes, payload_type: str, keys: Sequence[Ed25519PrivateKey]) -> bytes:
+def key_id(key: PublicKey) -> str:
+    """The id of a key, lower-case hex: SHA-256 of the 32 raw bytes of Ed25519, else of the SubjectPublicKeyInfo.
+
+    What is hashed never has the same length for two kinds of key, so an id names one key of one kind.
+    """
+    if isinstance(key, Ed25519PublicKey):
+        return hashlib.sha256(key.public_bytes_raw()).hexdigest()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A key wherever it lives: its public half, and what signs a message with it (ECDSA signatures in DER)."""
+
+    public: PublicKey
+    sign: Callable[[bytes], bytes]
+
+
+def signer(key: PrivateKey) -> Signer:
+    """A private key in memory. Raises MalformedError (``key-file``) for a curve that does not sign documents."""
+    if isinstance(key, Ed25519PrivateKey):
+        return Signer(key.public_key(), key.sign)
+    public = key.public_key()
+    key_type(public)
+    algorithm = ec.ECDSA(_CURVES[public.curve.name][1])
+    return Signer(public, lambda message: key.sign(message, algorithm))
+
+
+def sign(payload: bytes, payload_type: str, keys: Sequence[PrivateKey | Signer]) -> bytes:
     """A JSON envelope around ``payload`` with one signature per key."""
-    message = _pae(payload_type, payload)
-    signatures = tuple(
-        _Signature(key_id(key.public_key()), base64.b64encode(key.sign(message)).decode()) for key in keys
-    )
-    return msgspec.json.encode(_Envelope(payload_type, base64.b64encode(payload).decode(), signatures))
+    envelope = _Envelope(payload_type, base64.b64encode(payload).decode(), ())
+    return _with_signatures(envelope, payload, keys)
+
+
+def add_signature(envelope: bytes, keys: Sequence[PrivateKey | Signer], *, max_size: int = 1 << 20) -> bytes:
+    """``envelope`` (at most ``max_size`` bytes) with one more signature per key over the payload that it has.
+
+    A signature under the id of such a key is replaced; the others are kept as they are, unchecked.
+    Raises :class:`MalformedError`, also when there would be more than 64 signatures.
+    """
+    parsed, payload = _parse(envelope, max_size)
+    return _with_signatures(parsed, payload, keys)
+
+
+def _with_signatures(envelope: _Envelope, payload: bytes, keys: Sequence[PrivateKey | Signer]) -> bytes:
+    signers = [key if isinstance(key, Signer) else signer(key) for key in keys]
+    message = _pae(envelope.payloadType, payload)
+    added = tuple(_Signature(key_id(s.public), base64.b64encode(s.sign(message)).decode()) for s in signers)
+    new = {each.keyid for each in added}
+    kept = tuple(each for each in envelope.signatures if each.keyid not in new)
+    if len(kept) + len(added) > _MAX_SIGNATURES:
+        raise MalformedError(f"signed document: more than {_MAX_SIGNATURES} signatures")
+    return msgspec.json.encode(_Envelope(envelope.payloadType, envelope.payload, kept + added))
 
 
 def verify(
     envelope: bytes,
     payload_type: str,
-    trusted: Mapping[str, Ed25519PublicKey],
+    trusted: Mapping[str, PublicKey],
     threshold: int,
     *,
     max_size: int = 1 << 20,
 ) -> Signed:
     """Check ``envelope`` (at most ``max_size`` bytes) against ``trusted`` keys by id.
 
-    At least ``threshold`` different trusted keys must have signed; signatures by unknown keys do not count, but a
-    wrong signature under a trusted key's id refuses the whole. Raises :class:`MalformedError`, :class:`Rejected`.
+    A signature is checked with the one key that its id names (:func:`key_id`), by that key's own algorithm. At least
+    ``threshold`` different trusted keys must have signed; signatures by unknown keys do not count, but a wrong
+    signature under a trusted key's id refuses the whole. Raises :class:`MalformedError`, :class:`Rejected`.
     """
     if threshold < 1:
         raise ValueError("a threshold below 1 would accept anything")
@@ -82,7 +152,7 @@ def verify(
         if key is None:
             continue
         try:
-            key.verify(_b64(signature.sig, "signature"), message)
+            _verify_one(key, _b64(signature.sig, "signature"), message)
         except InvalidSignature:
             raise Rejected(
                 Finding("S1", "document-signature", "a signature does not fit the document", actual=signature.keyid)
@@ -99,6 +169,14 @@ def verify(
             )
         )
     return Signed(payload, frozenset(good))
+
+
+def _verify_one(key: PublicKey, signature: bytes, message: bytes) -> None:
+    if isinstance(key, Ed25519PublicKey):
+        key.verify(signature, message)
+        return
+    key_type(key)
+    key.verify(signature, message, ec.ECDSA(_CURVES[key.curve.name][1]))
 
 
 def open_unverified(envelope: bytes, *, max_size: int = 1 << 20) -> tuple[str, bytes, tuple[str, ...]]:
