@@ -148,7 +148,7 @@ def test_pins(command: Command, data: Path, tmp_path: Path) -> None:
 def test_the_life_of_an_endorsed_stack(command: Command, data: Path, tmp_path: Path) -> None:
     auditor, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     envelope = write(tmp_path / "stack.dsse", dsse.sign(encode(STACK), PAYLOAD_TYPE, [auditor, second]))
-    assert _code(command("stack", "add", envelope)) == (1, "stack-endorser")
+    assert _code(command("stack", "add", envelope)) == (3, "stack-endorser")
     key = command("endorser", "add", write(tmp_path / "auditor.pem", pem(auditor)))[1]["key"]
     _, added = command("stack", "add", envelope)
     assert added["endorsed_by"] == [key] == [dsse.key_id(auditor.public_key())]
@@ -163,7 +163,7 @@ def test_the_life_of_an_endorsed_stack(command: Command, data: Path, tmp_path: P
     assert (row["state"], row["retire_at"]) == ("retiring", 1798761600)
     command("stack", "revoke", added["digest"][:10])
     assert command("stack", "list")[1]["stacks"][0]["state"] == "revoked"
-    assert _code(command("stack", "retire", "compute@1.0", "--at", "1")) == (1, "stack-unknown")
+    assert _code(command("stack", "retire", "compute@1.0", "--at", "1")) == (1, "stack-state")
     assert acts(data) == [
         *("endorser-add", "stack-add", "endorser-add", "endorser-remove", "stack-retiring", "stack-revoked"),
     ]
@@ -182,7 +182,7 @@ def test_a_forged_endorsement_is_refused(command: Command, data: Path, tmp_path:
 
 def test_an_unendorsed_stack(command: Command, tmp_path: Path) -> None:
     file = write(tmp_path / "stack.json", encode(STACK))
-    assert command("stack", "add", file)[0] == 3
+    assert _code(command("stack", "add", file)) == (3, "stack-unsigned")
     assert command("stack", "add", "--unendorsed", file)[1]["endorsed_by"] == []
 
 

@@ -7,13 +7,24 @@ import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-from watchword.authority.store import EkPin, EndorserRow, ProfileRow, StackRow, StackState, Store, schema
+from watchword.authority.store import (
+    EkPin,
+    EndorserRow,
+    ProfileRow,
+    StackChange,
+    StackRow,
+    StackRule,
+    StackState,
+    Store,
+    schema,
+)
 from watchword.errors import Rejected, Unavailable, UsageError, WatchwordError
 from watchword.launch.receipt import FIRST_PREVIOUS, chain_hash
 from watchword.verify.ek import EkClass
@@ -323,7 +334,7 @@ def test_two_hosts_cannot_share_an_attestation_key(store: Store) -> None:
 
 def test_every_change_of_what_is_allowed_moves_the_generation(store: Store) -> None:
     pin = EkPin(b"h" * 32, b"ek", EkClass.VIRTUAL, "lab", NOW)
-    endorser = EndorserRow("ab" * 32, b"k" * 32, "auditor", NOW)
+    endorser = EndorserRow("ab" * 32, "ed25519", b"k" * 44, "auditor", NOW)
     acts = [
         lambda tx: tx.put_pin(pin),
         lambda tx: tx.remove_pin(pin.host_id),
@@ -331,7 +342,7 @@ def test_every_change_of_what_is_allowed_moves_the_generation(store: Store) -> N
         lambda tx: tx.put_stack(stack()),
         lambda tx: tx.put_endorser(endorser),
         lambda tx: tx.put_endorsement(stack().digest, endorser.key_id),
-        lambda tx: tx.set_stack_state(stack().digest, StackState.RETIRING, NOW + 5),
+        lambda tx: tx.set_stack_state(stack().digest, StackState.RETIRING, NOW + 5, time=NOW),
         lambda tx: tx.remove_endorser(endorser.key_id),
     ]
     for act in acts:
@@ -345,28 +356,85 @@ def test_every_change_of_what_is_allowed_moves_the_generation(store: Store) -> N
 
 
 def test_an_endorser_that_is_removed_no_longer_counts(store: Store) -> None:
-    endorser = EndorserRow("ab" * 32, b"k" * 32, "auditor", NOW)
+    endorser = EndorserRow("ab" * 32, "ed25519", b"k" * 44, "auditor", NOW)
     with store.transaction() as tx:
         tx.put_endorser(endorser)
         tx.put_stack(stack(endorsed_by=frozenset({endorser.key_id}), envelope=b"{}"))
-    assert store.stacks() == (stack(endorsed_by=frozenset({endorser.key_id}), envelope=b"{}"),)
+    signed = stack(endorsed_by=frozenset({endorser.key_id}), envelope=b"{}", activated_at=NOW)
+    assert store.stacks() == (signed,)
     assert store.stack_infos()[0].endorsed_by == {endorser.key_id}
     with store.transaction() as tx:
         tx.remove_endorser(endorser.key_id)
     assert store.stacks()[0].endorsed_by == frozenset()
 
 
-def test_a_revoked_stack_never_comes_back(store: Store) -> None:
+def test_limits_of_endorsers_are_kept(store: Store) -> None:
+    plain = EndorserRow("ab" * 32, "ed25519", b"k" * 44, "auditor", NOW)
+    limited = replace(plain, stacks=frozenset({"compute", "storage"}), pools=frozenset({"special"}))
+    for endorser in (plain, limited, plain):
+        with store.transaction() as tx:
+            tx.put_endorser(endorser)
+        assert store.endorsers() == (endorser,)
+    assert limited.may_endorse("compute", "special")
+    assert not limited.may_endorse("compute", "default")
+    assert not limited.may_endorse("network", "special")
+
+
+def test_adding_again_never_brings_a_revoked_stack_back(store: Store) -> None:
     with store.transaction() as tx:
         tx.put_stack(stack())
-        tx.set_stack_state(stack().digest, StackState.REVOKED, None)
-    for act in (
-        lambda tx: tx.put_stack(stack()),
-        lambda tx: tx.set_stack_state(stack().digest, StackState.ACTIVE, None),
-    ):
-        with pytest.raises(UsageError), store.transaction() as tx:
-            act(tx)
+        tx.set_stack_state(stack().digest, StackState.REVOKED, None, time=NOW)
+    with pytest.raises(UsageError), store.transaction() as tx:
+        tx.put_stack(stack())
+    with pytest.raises(UsageError), store.transaction() as tx:
+        tx.set_stack_state(b"?" * 32, StackState.ACTIVE, None, time=NOW)
     assert store.stacks()[0].state is StackState.REVOKED
+
+
+def test_the_history_of_a_stack_cannot_be_changed(store: Store, path: Path) -> None:
+    with store.transaction() as tx:
+        tx.put_stack(stack(state=StackState.DRAFT), by="eve", reason="new")
+        tx.set_stack_state(stack().digest, StackState.ACTIVE, None, time=NOW + 1, by="eve")
+        tx.set_stack_state(stack().digest, StackState.RETIRING, NOW + 9, time=NOW + 2, by="eve", reason="old")
+        tx.set_stack_state(stack().digest, StackState.ACTIVE, None, time=NOW + 3, by="eve", reason="not yet")
+    assert store.stack_history(stack().digest) == (
+        StackChange(NOW, StackState.DRAFT, None, "eve", "new"),
+        StackChange(NOW + 1, StackState.ACTIVE, None, "eve", ""),
+        StackChange(NOW + 2, StackState.RETIRING, NOW + 9, "eve", "old"),
+        StackChange(NOW + 3, StackState.ACTIVE, None, "eve", "not yet"),
+    )
+    assert store.stacks()[0].activated_at == NOW + 1
+    for statement in ("UPDATE stack_history SET reason = 'x'", "DELETE FROM stack_history"):
+        with closing(sqlite3.connect(path)) as raw, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            raw.execute(statement)
+
+
+def test_rules_are_kept(store: Store) -> None:
+    rule = StackRule("compute", "default", 2, frozenset({"aa", "bb"}), NOW)
+    other = replace(rule, pool="special", threshold=1)
+    with store.transaction() as tx:
+        tx.put_stack_rule(replace(rule, keys=frozenset({"cc"}), threshold=1))
+        tx.put_stack_rule(rule)
+        tx.put_stack_rule(other)
+    assert store.stack_rules() == (rule, other)
+    with store.transaction() as tx:
+        tx.remove_stack_rule("compute", "default")
+    assert store.stack_rules() == (other,)
+    with pytest.raises(UsageError), store.transaction() as tx:
+        tx.remove_stack_rule("compute", "default")
+
+
+def test_published_profiles_are_counted(store: Store) -> None:
+    with store.transaction() as tx:
+        assert tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW))
+        assert tx.put_profile(ProfileRow(b"q" * 32, b"{ }", "gold", NOW, published=True))
+        assert not tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW, published=True))
+        assert tx.published_profiles() == 1
+    with store.transaction() as tx:
+        tx.remove_profile(b"q" * 32)
+    assert [row.id for row in store.profiles()] == [b"p" * 32]
+    with pytest.raises(UsageError), store.transaction() as tx:
+        tx.remove_profile(b"q" * 32)
 
 
 def test_counts(store: Store) -> None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -86,7 +86,7 @@ def test_a_bad_stack_is_neither_explained_nor_endorsed(tmp_path: Path, capsys: p
 
 def test_bad_keys(stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key_file, output = tmp_path / "key.pem", tmp_path / "out.json"
-    elliptic = generate_ec(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    elliptic = generate_ec(SECP521R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     for content in (b"", b"junk", elliptic, b"x" * 20_000):
         key_file.write_bytes(content)
         assert run(["stack", "endorse", str(stack), "--key", str(key_file), "-o", str(output)]) != 0

@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from watchword.authority.endorsement import endorser_keys, open_stack
+from watchword.authority.endorsement import open_stack
 from watchword.authority.keyring import Keyring
 from watchword.authority.revocation import check_list
+from watchword.authority.stacks import StackAdmin
 from watchword.authority.store import (
     AnchorRow,
     BundleRow,
@@ -24,16 +25,15 @@ from watchword.authority.store import (
     EndorserRow,
     Host,
     ProfileRow,
-    StackInfo,
     StackRow,
-    StackState,
+    StackRule,
     Store,
     Transaction,
 )
+from watchword.authority.texts import MAX_TEXT, short_text
 from watchword.crypto import dsse
 from watchword.errors import UsageError
 from watchword.policy.profile import Profile
-from watchword.policy.stack import CompiledStack
 from watchword.verify.certificate import Certificate
 from watchword.verify.chain import issuer_fault
 from watchword.verify.ek import EkClass, TrustAnchor, host_id, verify_pinned_ek
@@ -41,8 +41,6 @@ from watchword.verify.roots import RootBundle
 from watchword.wire.tpm.public import Public
 
 __all__ = ["Admin"]
-
-_MAX_TEXT: Final = 200  # characters of a label or reason
 
 
 class _Undone(Exception):
@@ -66,7 +64,7 @@ class Admin:
         """
         _require_issuer(certificate)
         der = certificate.der
-        row = AnchorRow(hashlib.sha256(der).digest(), TrustAnchor(der, ek_class, _text(label)), self.now)
+        row = AnchorRow(hashlib.sha256(der).digest(), TrustAnchor(der, ek_class, short_text(label)), self.now)
         with self.store.transaction() as tx:
             tx.put_anchor(row)
             self._record(tx, "anchor-add", row.fingerprint.hex(), ek_class=str(ek_class), label=label)
@@ -113,7 +111,7 @@ class Admin:
         with self.store.transaction() as tx:
             tx.put_crl(row)
             self._record(
-                tx, "crl-add", row.fingerprint.hex(), issuer=row.issuer_name[:_MAX_TEXT], this_update=row.this_update
+                tx, "crl-add", row.fingerprint.hex(), issuer=row.issuer_name[:MAX_TEXT], this_update=row.this_update
             )
         return row
 
@@ -126,7 +124,7 @@ class Admin:
     def pin_ek(self, public: Public, ek_class: EkClass, label: str) -> EkPin:
         """Believe this one EK without a certificate. Raises :class:`Rejected` (A2) when it cannot be an EK."""
         verify_pinned_ek(public, {host_id(public): ek_class})
-        pin = EkPin(host_id(public), public.encode(), ek_class, _text(label), self.now)
+        pin = EkPin(host_id(public), public.encode(), ek_class, short_text(label), self.now)
         with self.store.transaction() as tx:
             tx.put_pin(pin)
             self._record(tx, "ek-pin", pin.host_id.hex(), ek_class=str(ek_class), label=label)
@@ -141,7 +139,7 @@ class Admin:
     def revoke_host(self, identity: bytes, reason: str) -> Host:
         """Withdraw an enrolled host for good (A5)."""
         with self.store.transaction() as tx:
-            tx.revoke_host(identity, _text(reason), self.now)
+            tx.revoke_host(identity, short_text(reason), self.now)
             self._record(tx, "host-revoke", identity.hex(), reason=reason)
         host = self.store.host(identity)
         assert host is not None  # it was just updated, and hosts are never deleted
@@ -149,15 +147,26 @@ class Admin:
 
     # -- what they may run --------------------------------------------------------------------------------------
 
-    def add_endorser(self, key: Ed25519PublicKey, label: str) -> EndorserRow:
-        """Count this key's signatures on stacks, on those that are here already too."""
-        row = EndorserRow(dsse.key_id(key), key.public_bytes_raw(), _text(label), self.now)
+    def add_endorser(
+        self,
+        key: dsse.PublicKey,
+        name: str,
+        *,
+        stacks: frozenset[str] | None = None,
+        pools: frozenset[str] | None = None,
+    ) -> EndorserRow:
+        """Count this key's signatures on stacks, on those that are here already too; only on ``stacks`` and ``pools``
+        where these are given. An endorser that is known gets the new name and limits."""
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        row = EndorserRow(dsse.key_id(key), dsse.key_type(key), spki, short_text(name), self.now, stacks, pools)
         with self.store.transaction() as tx:
             tx.put_endorser(row)
             for stack in self.store.stacks():  # nobody else can add one before we are done
-                if _signed(stack, {row.key_id: key}):
+                tx.remove_endorsement(stack.digest, row.key_id)
+                if row.may_endorse(stack.name, stack.pool) and _signed(stack, {row.key_id: key}):
                     tx.put_endorsement(stack.digest, row.key_id)
-            self._record(tx, "endorser-add", row.key_id, label=label)
+            limits = {"stacks": sorted(stacks or ()), "pools": sorted(pools or ())}
+            self._record(tx, "endorser-add", row.key_id, name=name, key_type=row.key_type, **limits)
         return row
 
     def remove_endorser(self, key_id: str) -> None:
@@ -166,43 +175,29 @@ class Admin:
             tx.remove_endorser(key_id)
             self._record(tx, "endorser-remove", key_id)
 
-    def add_stack(self, envelope: bytes, *, endorsed: bool) -> StackRow:
-        """Keep a stack release: a DSSE envelope that a known endorser signed, or a bare document.
+    @property
+    def stacks(self) -> StackAdmin:
+        """Acts on stack releases."""
+        return StackAdmin(self.store, self.now, self.actor)
 
-        Raises :class:`UsageError` (``stack-endorser``) when no known endorser signed, MalformedError, Rejected.
+    def set_stack_rule(self, name: str, pool: str, keys: frozenset[str], threshold: int) -> StackRule:
+        """Let releases of stack ``name`` in ``pool`` need signatures by ``threshold`` of ``keys`` (ids of endorsers).
+
+        Releases that are here stay as they are. Raises :class:`UsageError` (``stack-rule``).
         """
-        document, signers = envelope, frozenset[str]()
-        if endorsed:
-            document, signers = open_stack(envelope, endorser_keys(self.store.endorsers()))
-            if not signers:
-                raise UsageError(
-                    "stack-endorser",
-                    "no endorser that this authority knows has signed this stack",
-                    hint="add the endorser's public key first: watchword authority endorser add FILE",
-                )
-        stack = CompiledStack.parse(document)
-        row = StackRow(
-            digest=stack.digest,
-            name=stack.name,
-            version=stack.version,
-            serial=stack.serial,
-            state=StackState.ACTIVE,
-            retire_at=None,
-            added_at=self.now,
-            endorsed_by=signers,
-            document=document,
-            envelope=envelope if endorsed else None,
-        )
+        if not 1 <= threshold <= len(keys):
+            raise UsageError("stack-rule", f"{threshold} of {len(keys)} endorsers is no rule")
+        rule = StackRule(name, pool, threshold, keys, self.now)
         with self.store.transaction() as tx:
-            tx.put_stack(row)
-            self._record(tx, "stack-add", row.digest.hex(), **_named(row), endorsed_by=sorted(signers))
-        return row
+            tx.put_stack_rule(rule)
+            self._record(tx, "stack-rule-set", name, pool=pool, threshold=threshold, keys=sorted(keys))
+        return rule
 
-    def change_stack(self, row: StackInfo, state: StackState, retire_at: int | None) -> None:
-        """Let a release retire at ``retire_at`` (Unix seconds), or revoke it now and for good (E3)."""
+    def remove_stack_rule(self, name: str, pool: str) -> None:
+        """Ask for any one endorser again."""
         with self.store.transaction() as tx:
-            tx.set_stack_state(row.digest, state, retire_at)
-            self._record(tx, f"stack-{state}", row.digest.hex(), **_named(row), retire_at=retire_at)
+            tx.remove_stack_rule(name, pool)
+            self._record(tx, "stack-rule-remove", name, pool=pool)
 
     def add_profile(self, document: bytes) -> ProfileRow:
         """Keep a profile under the hash of its exact bytes. Raises :class:`MalformedError` (E1)."""
@@ -212,6 +207,12 @@ class Admin:
             tx.put_profile(row)
             self._record(tx, "profile-add", row.id.hex(), name=row.name)
         return row
+
+    def remove_profile(self, profile_id: bytes) -> None:
+        """Forget a profile: tokens that name it are refused from now on."""
+        with self.store.transaction() as tx:
+            tx.remove_profile(profile_id)
+            self._record(tx, "profile-remove", profile_id.hex())
 
     # -- how hosts are watched -----------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class Admin:
         """Take what a host is worth now as its best, so that it is not degraded any more."""
         with self.store.transaction() as tx:
             tx.forget_best(identity)
-            self._record(tx, "host-accept", identity.hex(), reason=_text(reason))
+            self._record(tx, "host-accept", identity.hex(), reason=short_text(reason))
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
@@ -249,18 +250,8 @@ class Admin:
         tx.append_act(self.now, act, subject, by=self.actor, **details)
 
 
-def _named(row: StackInfo) -> dict[str, str]:
-    return {"name": row.name, "version": row.version}
-
-
-def _signed(stack: StackRow, keys: dict[str, Ed25519PublicKey]) -> bool:
+def _signed(stack: StackRow, keys: dict[str, dsse.PublicKey]) -> bool:
     return stack.envelope is not None and bool(open_stack(stack.envelope, keys)[1])
-
-
-def _text(text: str) -> str:
-    if len(text) > _MAX_TEXT or not text.isprintable():
-        raise UsageError("text", f"a label or reason has at most {_MAX_TEXT} printable characters")
-    return text
 
 
 def _require_issuer(certificate: Certificate) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from watchword.authority.store import EndorserRow
 from watchword.crypto import dsse
@@ -17,12 +17,12 @@ __all__ = ["MAX_ENVELOPE", "endorser_keys", "open_stack"]
 MAX_ENVELOPE: Final = MAX_STACK_SIZE * 3 // 2  # base64, and signatures
 
 
-def endorser_keys(rows: Iterable[EndorserRow]) -> dict[str, Ed25519PublicKey]:
+def endorser_keys(rows: Iterable[EndorserRow]) -> dict[str, dsse.PublicKey]:
     """The keys of endorsers, by key id."""
-    return {row.key_id: Ed25519PublicKey.from_public_bytes(row.public_key) for row in rows}
+    return {row.key_id: cast(dsse.PublicKey, load_der_public_key(row.public_key)) for row in rows}
 
 
-def open_stack(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> tuple[bytes, frozenset[str]]:
+def open_stack(envelope: bytes, keys: Mapping[str, dsse.PublicKey]) -> tuple[bytes, frozenset[str]]:
     """The document in a DSSE envelope, and which of ``keys`` signed it: possibly none, the profile judges that.
 
     Raises :class:`MalformedError` when it is not an endorsed stack, :class:`Rejected` (``document-signature``) when

@@ -1,4 +1,4 @@
-"""Reading the files that an operator hands in: certificates, revocation lists, TPM public areas, public keys."""
+"""Reading the files that an operator hands in: certificates, revocation lists, TPM public areas."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import base64
 import binascii
 import re
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
-
 from watchword.errors import MalformedError, UsageError
 from watchword.verify.certificate import Certificate
 from watchword.wire.tpm.public import Public
 
-__all__ = ["read_certificate", "read_crl", "read_endorser_key", "read_public"]
+__all__ = ["read_certificate", "read_crl", "read_public"]
 
 _PEM = b"-----BEGIN "
 
@@ -47,14 +43,3 @@ def read_public(data: bytes) -> Public:
     if len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2:
         return Public.parse_2b(data)
     return Public.parse(data)
-
-
-def read_endorser_key(data: bytes) -> Ed25519PublicKey:
-    """An Ed25519 public key: PEM, or one line as OpenSSH writes it. Raises :class:`UsageError` (``endorser-key``)."""
-    try:
-        key = load_pem_public_key(data) if data.lstrip().startswith(_PEM) else load_ssh_public_key(data)
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise UsageError("endorser-key", "the file does not hold an Ed25519 public key")
-    return key

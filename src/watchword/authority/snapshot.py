@@ -65,6 +65,7 @@ class Snapshots:
                 trusted=self._read_trusted(),
                 releases=self._compile(),
             )
+            self._profiles.clear()  # one may have been removed
             return self._snapshot
 
     def profile(self, profile_id: bytes) -> Profile | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli import authority_admin, authority_trust, authority_watch
+from watchword.cli import authority_admin, authority_stack, authority_trust, authority_watch
 from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.output import emit, note
@@ -53,7 +53,7 @@ def authority() -> None:
     """
 
 
-for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS, *authority_watch.GROUPS):
+for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS, *authority_watch.GROUPS, authority_stack.stack_group):
     authority.add_command(_group)
 authority.add_command(dry_run_command)
 

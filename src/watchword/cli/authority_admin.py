@@ -1,4 +1,4 @@
-"""``watchword authority endorser|stack|profile|host``: what hosts may run, and the hosts."""
+"""``watchword authority endorser|profile|host``: who vouches for software, what tenants may ask for, and the hosts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from watchword.cli.authority_common import FILE, MAX_SMALL_FILE, emit_rows, one, opened, shown, unix_time, where
+from watchword.cli.authority_common import FILE, MAX_SMALL_FILE, emit_rows, one, opened, shown, where
 from watchword.cli.output import emit
 from watchword.cli.profile import read_bounded
+from watchword.cli.public_key import read_public_key
 
 if TYPE_CHECKING:
-    from watchword.authority.store import Host, StackInfo
+    from watchword.authority.store import EndorserRow, Host
 
 __all__ = ["GROUPS"]
 
@@ -32,37 +33,56 @@ def endorser() -> None:
 
 @endorser.command("add")
 @click.argument("file", type=FILE)
-@click.option("--label", help="A name for people; the file's name by default.")
+@click.option("--name", help="Who it is; the file's name by default.")
+@click.option("--stack", "stacks", multiple=True, help="Count its signatures on stacks of this name only.")
+@click.option("--pool", "pools", multiple=True, help="Count its signatures in this pool only.")
 @where
-def endorser_add(file: Path, label: str | None, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Count the signatures of the Ed25519 public key in FILE (PEM, or as OpenSSH writes it).
+def endorser_add(
+    file: Path,
+    name: str | None,
+    stacks: tuple[str, ...],
+    pools: tuple[str, ...],
+    data: Path,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Count the signatures of the public key in FILE: Ed25519, P-256 or P-384 (PEM, or as OpenSSH writes it).
 
     \b
     Example:
-      watchword authority endorser add auditor.pub.pem
+      watchword authority endorser add auditor.pub.pem --name auditor --stack compute --pool default
     """
-    from watchword.authority.inputs import read_endorser_key
-
-    key = read_endorser_key(read_bounded(file, MAX_SMALL_FILE))
+    key = read_public_key(file)
     with opened(data, passphrase_file) as (_, admin):
-        row = admin.add_endorser(key, label or file.name)
-    emit({"key": row.key_id}, row.key_id, as_json=as_json)
+        row = admin.add_endorser(
+            key, name or file.name, stacks=frozenset(stacks) or None, pools=frozenset(pools) or None
+        )
+    emit(_endorser_document(row), row.key_id, as_json=as_json)
 
 
 @endorser.command("list")
 @where
 def endorser_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the endorsers.
+    """List the endorsers, and what each may sign for ("-": everything).
 
     \b
     Example:
       watchword authority endorser list --json
     """
     with opened(data, passphrase_file) as (directory, _):
-        rows = [
-            {"key": row.key_id, "label": row.label, "added_at": row.added_at} for row in directory.store.endorsers()
-        ]
+        rows = [_endorser_document(row) for row in directory.store.endorsers()]
     emit_rows("endorsers", rows, as_json)
+
+
+def _endorser_document(row: EndorserRow) -> dict[str, Any]:
+    return {
+        "key": row.key_id,
+        "key_type": row.key_type,
+        "name": row.name,
+        "stacks": None if row.stacks is None else sorted(row.stacks),
+        "pools": None if row.pools is None else sorted(row.pools),
+        "added_at": row.added_at,
+    }
 
 
 @endorser.command("remove")
@@ -79,103 +99,6 @@ def endorser_remove(key: str, data: Path, passphrase_file: Path | None, as_json:
         found = one(directory.store.endorsers(), key, lambda row: row.key_id, "endorser")
         admin.remove_endorser(found.key_id)
     emit({"removed": found.key_id}, f"removed {found.key_id}", as_json=as_json)
-
-
-@click.group("stack")
-def stack_group() -> None:
-    """Releases of host software that hosts are measured against.
-
-    \b
-    Example:
-      watchword authority stack list
-    """
-
-
-@stack_group.command("add")
-@click.argument("file", type=FILE)
-@click.option("--unendorsed", is_flag=True, help="FILE is the bare document: nobody has signed it.")
-@where
-def stack_add(file: Path, unendorsed: bool, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Keep the endorsed stack in FILE, as 'watchword stack endorse' writes it.
-
-    \b
-    Example:
-      watchword authority stack add compute-2026.11.stack.json
-    """
-    from watchword.authority.endorsement import MAX_ENVELOPE
-
-    content = read_bounded(file, MAX_ENVELOPE)
-    with opened(data, passphrase_file) as (_, admin):
-        row = admin.add_stack(content, endorsed=not unendorsed)
-    emit(_stack_document(row), f"{row.name} {row.version} {row.digest.hex()}", as_json=as_json)
-
-
-@stack_group.command("list")
-@where
-def stack_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the stack releases.
-
-    \b
-    Example:
-      watchword authority stack list --json
-    """
-    with opened(data, passphrase_file) as (directory, _):
-        rows = [_stack_document(row) for row in directory.store.stack_infos()]
-    emit_rows("stacks", rows, as_json)
-
-
-@stack_group.command("retire")
-@click.argument("stack")
-@click.option("--at", "at", required=True, help="When it ends: 2026-12-31T00:00:00+00:00, or Unix seconds.")
-@where
-def stack_retire(stack: str, at: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Let STACK (digest, or NAME@VERSION) be accepted until a date and no longer.
-
-    \b
-    Example:
-      watchword authority stack retire compute@2026.10 --at 2026-12-31T00:00:00+00:00
-    """
-    _change_stack(stack, "retiring", unix_time(at), data, passphrase_file, as_json)
-
-
-@stack_group.command("revoke")
-@click.argument("stack")
-@where
-def stack_revoke(stack: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Refuse STACK (digest, or NAME@VERSION) from now on, for good.
-
-    \b
-    Example:
-      watchword authority stack revoke compute@2026.10
-    """
-    _change_stack(stack, "revoked", None, data, passphrase_file, as_json)
-
-
-def _change_stack(
-    name: str, state: str, retire_at: int | None, data: Path, passphrase_file: Path | None, as_json: bool
-) -> None:
-    from watchword.authority.store import StackState
-
-    with opened(data, passphrase_file) as (directory, admin):
-        rows = directory.store.stack_infos()
-        named = [row for row in rows if f"{row.name}@{row.version}" == name]
-        row = named[0] if len(named) == 1 else one(rows, name, lambda row: row.digest.hex(), "stack")
-        admin.change_stack(row, StackState(state), retire_at)
-    document = {"digest": row.digest.hex(), "state": state, "retire_at": retire_at}
-    emit(document, f"{row.name} {row.version} is {state}", as_json=as_json)
-
-
-def _stack_document(row: StackInfo) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "version": row.version,
-        "serial": row.serial,
-        "state": str(row.state),
-        "digest": row.digest.hex(),
-        "retire_at": row.retire_at,
-        "endorsed_by": sorted(row.endorsed_by),
-        "added_at": row.added_at,
-    }
 
 
 @click.group("profile")
@@ -206,15 +129,34 @@ def profile_add(file: Path, data: Path, passphrase_file: Path | None, as_json: b
 @profile_group.command("list")
 @where
 def profile_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """List the profiles.
+    """List the profiles, those that tenants published included.
 
     \b
     Example:
       watchword authority profile list --json
     """
     with opened(data, passphrase_file) as (directory, _):
-        rows = [{"name": row.name, "id": row.id.hex(), "added_at": row.added_at} for row in directory.store.profiles()]
+        rows = [
+            {"name": row.name, "id": row.id.hex(), "added_at": row.added_at, "published": row.published}
+            for row in directory.store.profiles()
+        ]
     emit_rows("profiles", rows, as_json)
+
+
+@profile_group.command("remove")
+@click.argument("profile_id")
+@where
+def profile_remove(profile_id: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Forget a profile: tokens that name it are refused from now on.
+
+    \b
+    Example:
+      watchword authority profile remove 9f86d081884c7d65
+    """
+    with opened(data, passphrase_file) as (directory, admin):
+        row = one(directory.store.profiles(), profile_id, lambda row: row.id.hex(), "profile")
+        admin.remove_profile(row.id)
+    emit({"removed": row.id.hex()}, f"removed {row.id.hex()}", as_json=as_json)
 
 
 # -- hosts -----------------------------------------------------------------------------------------------------------
@@ -293,4 +235,4 @@ def _host_document(row: Host) -> dict[str, Any]:
     }
 
 
-GROUPS = (endorser, stack_group, profile_group, host)
+GROUPS = (endorser, profile_group, host)

@@ -21,13 +21,26 @@ if TYPE_CHECKING:  # the authority needs an extra; without it, the help must sti
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
 
-__all__ = ["FILE", "MAX_SMALL_FILE", "date", "emit_rows", "one", "opened", "passphrase", "shown", "unix_time", "where"]
+__all__ = [
+    "FILE",
+    "MAX_SMALL_FILE",
+    "date",
+    "duration",
+    "emit_rows",
+    "one",
+    "opened",
+    "passphrase",
+    "shown",
+    "unix_time",
+    "where",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 FILE = click.Path(path_type=Path)
 MAX_SMALL_FILE: Final = 256 * 1024  # bytes
 _MAX_PASSPHRASE: Final = 1024
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MIN_PREFIX: Final = 8  # hex digits of an id that stand for all of it
 
 
@@ -95,6 +108,14 @@ def unix_time(text: str) -> int:
     if moment.tzinfo is None:
         raise UsageError("time", f"{text!r} does not say its time zone", hint="add +00:00")
     return int(moment.timestamp())
+
+
+def duration(text: str) -> int:
+    """Seconds of "90s", "30m", "2h" or "7d". Raises :class:`UsageError`."""
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit() and len(number) <= 6 and unit in _UNITS):
+        raise UsageError("time", f"{text!r} is not a length of time", hint="for example 30m, 2h or 7d")
+    return int(number) * _UNITS[unit]
 
 
 def date(seconds: int) -> str:

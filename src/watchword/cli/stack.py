@@ -7,14 +7,11 @@ import re
 from pathlib import Path
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from watchword.cli.output import emit, json_option, note
 from watchword.cli.profile import read_bounded
-from watchword.crypto import dsse
-from watchword.errors import MalformedError, UsageError
+from watchword.cli.stack_endorse import endorse, endorsements
+from watchword.errors import UsageError
 from watchword.policy.capture import (
     DEFAULT_COMPONENTS,
     CapturedFile,
@@ -24,14 +21,13 @@ from watchword.policy.capture import (
 )
 from watchword.policy.document import load, parse_digest
 from watchword.policy.explain import explain_stack
-from watchword.policy.stack import MAX_STACK_SIZE, PAYLOAD_TYPE, CompiledStack, path_bytes
+from watchword.policy.stack import MAX_STACK_SIZE, CompiledStack, path_bytes
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
 
 __all__ = ["stack"]
 
 _MAX_LOG = 64 * 1024 * 1024
-_MAX_KEY_FILE = 16 * 1024
 _COMPONENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,63})=([0-9]{1,2}(?:,[0-9]{1,2})*)")
 
 
@@ -105,24 +101,8 @@ def check(file: Path, as_json: bool) -> None:
     emit(_summary(parsed), "\n".join(explain_stack(parsed)), as_json=as_json)
 
 
-@stack.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="Ed25519 private key, PKCS #8 PEM.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Where to write the envelope.")
-@json_option
-def endorse(file: Path, key: Path, output: Path, as_json: bool) -> None:
-    """Sign a stack: you vouch for that software. The result is a DSSE envelope that contains the stack.
-
-    \b
-    Example:
-      watchword stack endorse compute.json --key endorser.pem -o compute.dsse.json
-    """
-    data = read_bounded(file, MAX_STACK_SIZE)
-    parsed = CompiledStack.parse(data)
-    signer = _private_key(key)
-    output.write_bytes(dsse.sign(data, PAYLOAD_TYPE, [signer]))
-    key_id = dsse.key_id(signer.public_key())
-    emit({**_summary(parsed), "key_id": key_id}, f"{parsed.label} endorsed by key {key_id}", as_json=as_json)
+for _command in (endorse, endorsements):
+    stack.add_command(_command)
 
 
 def _summary(parsed: CompiledStack) -> dict[str, object]:
@@ -130,6 +110,8 @@ def _summary(parsed: CompiledStack) -> dict[str, object]:
         "name": parsed.name,
         "version": parsed.version,
         "serial": parsed.serial,
+        "pool": parsed.pool,
+        "channel": parsed.channel,
         "origin": parsed.origin,
         "digest": parsed.digest.hex(),
         "pcrs": list(parsed.pcrs),
@@ -156,17 +138,3 @@ def _read_files(file: Path) -> list[CapturedFile]:
             alg, value = parse_digest("files", json.dumps(text), digest)
             listed.append((path_bytes(text), alg, value))
     return listed
-
-
-def _private_key(file: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(read_bounded(file, _MAX_KEY_FILE), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise UsageError(
-            "key-file",
-            f"{file.name} is not an unencrypted private key in PEM",
-            hint="openssl genpkey -algorithm ed25519",
-        ) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise MalformedError(f"{file.name}: endorsing needs an Ed25519 key", code="key-file")
-    return key

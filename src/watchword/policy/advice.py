@@ -175,6 +175,21 @@ _STACK = {
     "profile-level": "The other findings say why; a lower level of the profile may be enough for the tenant.",
 }
 
+_RELEASES = {
+    "stack-unsigned": "Sign the document: watchword stack endorse FILE --key KEY -o FILE.",
+    "stack-endorser": "Have an endorser sign whom this authority knows, or add the key of the one who did: watchword "
+    "authority endorser add FILE.",
+    "stack-endorser-limit": "Have it signed by an endorser who may sign for this stack and pool: watchword authority "
+    "endorser list.",
+    "stack-threshold": "Have another endorser sign the same envelope, then add it again.",
+    "stack-ended": "Make a new release with a later end.",
+    "stack-issued": "Compare this machine's clock with that of whoever made the release.",
+    "stack-serial": "Two documents have one serial: find out why, and give the new one a higher serial.",
+    "stack-older": "A newer release was in force already. Going back may bring back a hole: only with --allow-rollback "
+    "and a reason.",
+    "stack-overlap": "Say until when both releases are good: --overlap-until TIME, or --retire-old-in 2h.",
+}
+
 _LAUNCH = {
     "profile-unknown": "Give the profile to the authority: watchword authority profile add FILE.",
     "token-unopenable": "The token is damaged, or sealed to another authority or to a key that was "
@@ -196,6 +211,7 @@ _LAUNCH = {
 }
 
 _DOCUMENTS = {
+    "key-file": "Use an Ed25519, P-256 or P-384 key.",
     "profile-mismatch": "The authority gave another profile than its id says: do not use it, and tell its operator.",
     "document-signature": "The document was altered, or was not signed by whom it says. Fetch it again from "
     "its origin.",
@@ -230,7 +246,7 @@ _DOCUMENTS = {
 }
 
 ADVICE: Mapping[str, str] = MappingProxyType(
-    {**_IDENTITY, **_QUOTE, **_BOOT, **_RUNTIME, **_STACK, **_LAUNCH, **_DOCUMENTS}
+    {**_IDENTITY, **_QUOTE, **_BOOT, **_RUNTIME, **_STACK, **_RELEASES, **_LAUNCH, **_DOCUMENTS}
 )
 
 

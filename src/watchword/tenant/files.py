@@ -15,7 +15,15 @@ from pathlib import Path
 
 from watchword.errors import UsageError
 
-__all__ = ["authorities_folder", "check_name", "launches_folder", "listed", "read_bounded", "write_private"]
+__all__ = [
+    "authorities_folder",
+    "check_name",
+    "launches_folder",
+    "listed",
+    "read_bounded",
+    "write_private",
+    "write_whole",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -86,6 +94,19 @@ def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put ``data``, which is no secret, at ``path``: whole, or not at all and what was there stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _write_new(path: Path, data: bytes) -> None:

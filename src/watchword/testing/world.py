@@ -237,6 +237,8 @@ class World:
                     state=StackState.ACTIVE,
                     retire_at=None,
                     added_at=self.now,
+                    pool=stack.pool,
+                    channel=stack.channel,
                 )
             )
         return stack
@@ -244,7 +246,7 @@ class World:
     def set_stack_state(self, stack: CompiledStack, state: StackState, retire_at: int | None = None) -> None:
         """Retire or revoke a stack."""
         with self.store.transaction() as tx:
-            tx.set_stack_state(stack.digest, state, retire_at)
+            tx.set_stack_state(stack.digest, state, retire_at, time=self.now)
 
     # -- hosts and tokens --------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from watchword.authority.problems import Problem
 from watchword.authority.routes.params import hex_bytes
+from watchword.authority.store import StackState
 
 __all__ = ["get_profile", "get_stacks"]
 
@@ -24,7 +25,7 @@ async def get_profile(request: Request) -> Response:
 
 
 async def get_stacks(request: Request) -> Response:
-    """All stack releases with their state, who endorsed them, and no reference values."""
+    """All stack releases but drafts, with their state, who endorsed them, and no reference values."""
     state = request.app.state
     rows = await state.intake.run(state.services.store.stack_infos)
     stacks = [
@@ -32,6 +33,8 @@ async def get_stacks(request: Request) -> Response:
             "name": row.name,
             "version": row.version,
             "serial": row.serial,
+            "pool": row.pool,
+            "channel": row.channel,
             "digest": row.digest.hex(),
             "state": row.state,
             "retire_at": row.retire_at,
@@ -39,6 +42,7 @@ async def get_stacks(request: Request) -> Response:
             "added_at": row.added_at,
         }
         for row in rows
+        if row.state is not StackState.DRAFT
     ]
     body = msgspec.json.encode({"stacks": stacks})
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -9,8 +9,10 @@ from watchword.authority.store.rows import (
     EndorserRow,
     Host,
     ProfileRow,
+    StackChange,
     StackInfo,
     StackRow,
+    StackRule,
     StackState,
 )
 from watchword.authority.store.store import Counts, Head, Store
@@ -31,8 +33,10 @@ __all__ = [
     "PackedLog",
     "Placement",
     "ProfileRow",
+    "StackChange",
     "StackInfo",
     "StackRow",
+    "StackRule",
     "StackState",
     "Store",
     "Transaction",

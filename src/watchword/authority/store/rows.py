@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -21,8 +21,10 @@ __all__ = [
     "EndorserRow",
     "Host",
     "ProfileRow",
+    "StackChange",
     "StackInfo",
     "StackRow",
+    "StackRule",
     "StackState",
     "anchor_row",
     "host_row",
@@ -33,8 +35,9 @@ __all__ = [
 
 
 class StackState(StrEnum):
-    """The life of a stack release: in force, in force until ``retire_at``, or withdrawn for good."""
+    """The life of a stack release: on file only, in force, in force until ``retire_at``, withdrawn."""
 
+    DRAFT = "draft"
     ACTIVE = "active"
     RETIRING = "retiring"
     REVOKED = "revoked"
@@ -90,12 +93,44 @@ class EkPin:
 
 @dataclass(frozen=True, slots=True)
 class EndorserRow:
-    """Somebody whose signatures on stacks count: ``key_id`` as in DSSE, ``public_key`` 32 raw bytes (Ed25519)."""
+    """Somebody whose signatures on stacks count, wherever ``stacks`` and ``pools`` allow it (None: everywhere).
+
+    ``key_id`` and ``key_type`` are those of ``crypto.dsse``, ``public_key`` a DER SubjectPublicKeyInfo.
+    """
 
     key_id: str
+    key_type: str
     public_key: bytes
-    label: str
+    name: str
     added_at: int
+    stacks: frozenset[str] | None = None
+    pools: frozenset[str] | None = None
+
+    def may_endorse(self, name: str, pool: str) -> bool:
+        """Whether this endorser's signature counts on stack ``name`` of ``pool``."""
+        return (self.stacks is None or name in self.stacks) and (self.pools is None or pool in self.pools)
+
+
+@dataclass(frozen=True, slots=True)
+class StackRule:
+    """Releases of stack ``name`` in ``pool`` need signatures by ``threshold`` of ``keys`` (key ids)."""
+
+    name: str
+    pool: str
+    threshold: int
+    keys: frozenset[str]
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackChange:
+    """One step in the life of a release: its ``state`` from ``time`` on, by whom, and why if somebody said so."""
+
+    time: int
+    state: StackState
+    retire_at: int | None
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +163,15 @@ class ProfileRow:
     document: bytes
     name: str
     added_at: int
+    published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StackInfo:
-    """A stack release without its content: ``digest`` is the SHA-256 of the document, ``endorsed_by`` has key ids."""
+    """A stack release without its content: ``digest`` is the SHA-256 of the document, ``endorsed_by`` has key ids.
+
+    ``activated_at`` is when it was active for the first time, None for a release that never was.
+    """
 
     digest: bytes
     name: str
@@ -142,6 +181,15 @@ class StackInfo:
     retire_at: int | None
     added_at: int
     endorsed_by: frozenset[str]
+    pool: str = field(default="default", kw_only=True)
+    channel: str = field(default="stable", kw_only=True)
+    activated_at: int | None = field(default=None, kw_only=True)
+
+    @property
+    def label(self) -> str:
+        """Name and version for people, and pool and channel unless they are the ordinary ones."""
+        place = "" if (self.pool, self.channel) == ("default", "stable") else f" ({self.pool}/{self.channel})"
+        return f"{self.name} {self.version}{place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,24 +230,18 @@ def host_row(row: Row[Any]) -> Host:
 
 def stack_info(row: Row[Any], endorsed_by: frozenset[str]) -> StackInfo:
     """What ``row`` of the table ``stacks`` says about a release."""
-    state = StackState(row.state)
-    return StackInfo(row.digest, row.name, row.version, row.serial, state, row.retire_at, row.added_at, endorsed_by)
+    return StackInfo(**_stack(row, endorsed_by))
 
 
 def stack_row(row: Row[Any], endorsed_by: frozenset[str]) -> StackRow:
     """The release that ``row`` of the table ``stacks`` holds."""
-    return StackRow(
-        row.digest,
-        row.name,
-        row.version,
-        row.serial,
-        StackState(row.state),
-        row.retire_at,
-        row.added_at,
-        endorsed_by,
-        row.document,
-        row.envelope,
-    )
+    return StackRow(**_stack(row, endorsed_by), document=row.document, envelope=row.envelope)
+
+
+def _stack(row: Row[Any], endorsed_by: frozenset[str]) -> dict[str, Any]:
+    names = ("digest", "name", "version", "serial", "retire_at", "added_at", "pool", "channel", "activated_at")
+    fields = {name: getattr(row, name) for name in names}
+    return fields | {"state": StackState(row.state), "endorsed_by": endorsed_by}
 
 
 def _last(row: Row[Any]) -> LastSeen | None:

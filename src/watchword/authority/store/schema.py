@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
 
 __all__ = [
     "TRIGGERS",
@@ -19,6 +31,7 @@ __all__ = [
     "decisions",
     "ek_pins",
     "endorsements",
+    "endorser_limits",
     "endorsers",
     "evidence",
     "evidence_logs",
@@ -32,6 +45,9 @@ __all__ = [
     "releases",
     "root_bundles",
     "runtime_seen",
+    "stack_history",
+    "stack_rule_keys",
+    "stack_rules",
     "stacks",
     "state",
     "used_nonces",
@@ -147,6 +163,7 @@ profiles = Table(
     Column("document", LargeBinary, nullable=False),
     Column("name", String, nullable=False),
     Column("added_at", Integer, nullable=False),
+    Column("published", Boolean, nullable=False),  # by a tenant, not by the operator; there is a limit to those
 )
 
 stacks = Table(
@@ -157,20 +174,66 @@ stacks = Table(
     Column("envelope", LargeBinary),  # the signed form (DSSE); absent when nobody endorsed it
     Column("name", String, nullable=False),
     Column("version", String, nullable=False),
-    Column("serial", Integer, nullable=False),
-    Column("state", String, nullable=False),  # active, retiring, revoked
-    Column("retire_at", Integer),
+    Column("serial", BigInteger, nullable=False),
+    Column("pool", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("state", String, nullable=False),  # draft, active, retiring, revoked
+    Column("retire_at", BigInteger),
     Column("added_at", Integer, nullable=False),
+    Column("activated_at", Integer),  # when it was active for the first time
+)
+
+# Every change of a stack's state, its registration included; rows are never changed or removed.
+stack_history = Table(
+    "stack_history",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("digest", ForeignKey("stacks.digest"), nullable=False),
+    Column("time", Integer, nullable=False),
+    Column("state", String, nullable=False),  # from then on
+    Column("retire_at", BigInteger),
+    Column("by", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Index("stack_history_digest", "digest", "id"),
 )
 
 # Whose signatures on stacks count; a profile then says which of them it wants.
 endorsers = Table(
     "endorsers",
     metadata,
-    Column("key_id", String, primary_key=True),  # hex SHA-256 of ``public_key``
-    Column("public_key", LargeBinary(32), nullable=False),  # raw Ed25519
-    Column("label", String, nullable=False),
+    Column("key_id", String, primary_key=True),  # see crypto.dsse
+    Column("key_type", String, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),  # DER SubjectPublicKeyInfo
+    Column("name", String, nullable=False),
     Column("added_at", Integer, nullable=False),
+)
+
+# What an endorser may sign for, when that is limited: rows of kind "stack" and "pool"; no row of a kind, no limit.
+endorser_limits = Table(
+    "endorser_limits",
+    metadata,
+    Column("key_id", ForeignKey("endorsers.key_id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("value", String, primary_key=True),
+)
+
+# Who must have signed a release of a stack in a pool; without a rule, any one endorser.
+stack_rules = Table(
+    "stack_rules",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("pool", String, primary_key=True),
+    Column("threshold", Integer, nullable=False),
+    Column("added_at", Integer, nullable=False),
+)
+
+stack_rule_keys = Table(
+    "stack_rule_keys",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("pool", String, primary_key=True),
+    Column("key_id", String, primary_key=True),
+    ForeignKeyConstraint(["name", "pool"], ["stack_rules.name", "stack_rules.pool"], ondelete="CASCADE"),
 )
 
 # Which endorsers' signatures on which stacks were verified.
@@ -285,6 +348,10 @@ TRIGGERS: Final = (
        WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM decisions)
          OR NEW.prev_hash IS NOT COALESCE((SELECT entry_hash FROM decisions ORDER BY seq DESC LIMIT 1), zeroblob(32))
        BEGIN SELECT RAISE(ABORT, 'a decision must follow the last one'); END""",
+    """CREATE TRIGGER stack_history_no_update BEFORE UPDATE ON stack_history
+       BEGIN SELECT RAISE(ABORT, 'the history of stacks is append-only'); END""",
+    """CREATE TRIGGER stack_history_no_delete BEFORE DELETE ON stack_history
+       BEGIN SELECT RAISE(ABORT, 'the history of stacks is append-only'); END""",
     """CREATE TRIGGER releases_only_grow BEFORE UPDATE ON releases WHEN NEW.count <= OLD.count
        BEGIN SELECT RAISE(ABORT, 'a release count only grows'); END""",
     """CREATE TRIGGER releases_no_delete BEFORE DELETE ON releases

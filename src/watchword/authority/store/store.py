@@ -22,8 +22,11 @@ from watchword.authority.store.rows import (
     EndorserRow,
     Host,
     ProfileRow,
+    StackChange,
     StackInfo,
     StackRow,
+    StackRule,
+    StackState,
     anchor_row,
     host_row,
     pin_row,
@@ -183,10 +186,37 @@ class Store(WatchReads):
 
     def endorsers(self) -> tuple[EndorserRow, ...]:
         """All endorsers, oldest first."""
-        table = schema.endorsers
+        table, limits = schema.endorsers, schema.endorser_limits
+        with self._reading_together() as connection:
+            allowed: dict[tuple[str, str], set[str]] = {}
+            for key_id, kind, value in connection.execute(select(limits)):
+                allowed.setdefault((key_id, kind), set()).add(value)
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.key_id)).all()
+        limit = {key: frozenset(values) for key, values in allowed.items()}
+        return tuple(
+            EndorserRow(**r._mapping, stacks=limit.get((r.key_id, "stack")), pools=limit.get((r.key_id, "pool")))
+            for r in rows
+        )
+
+    def stack_rules(self) -> tuple[StackRule, ...]:
+        """Who must sign which stacks, by name and pool."""
+        table, named = schema.stack_rules, schema.stack_rule_keys
+        with self._reading_together() as connection:
+            keys: dict[tuple[str, str], set[str]] = {}
+            for name, pool, key_id in connection.execute(select(named.c.name, named.c.pool, named.c.key_id)):
+                keys.setdefault((name, pool), set()).add(key_id)
+            rows = connection.execute(select(table).order_by(table.c.name, table.c.pool)).all()
+        return tuple(
+            StackRule(row.name, row.pool, row.threshold, frozenset(keys.get((row.name, row.pool), ())), row.added_at)
+            for row in rows
+        )
+
+    def stack_history(self, digest: bytes) -> tuple[StackChange, ...]:
+        """Every step in the life of a release, oldest first; none for one that is not here."""
+        table = schema.stack_history
         with self._reading() as connection:
-            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.key_id))
-            return tuple(EndorserRow(row.key_id, row.public_key, row.label, row.added_at) for row in rows)
+            rows = connection.execute(select(table).where(table.c.digest == digest).order_by(table.c.id)).all()
+        return tuple(StackChange(r.time, StackState(r.state), r.retire_at, r.by, r.reason) for r in rows)
 
     def host(self, host_id: bytes) -> Host | None:
         """The enrolled host with this 32-byte id, revoked ones included."""
@@ -217,7 +247,7 @@ class Store(WatchReads):
         table = schema.profiles
         with self._reading() as connection:
             rows = connection.execute(select(table).order_by(table.c.added_at, table.c.id))
-            return tuple(ProfileRow(row.id, row.document, row.name, row.added_at) for row in rows)
+            return tuple(ProfileRow(**row._mapping) for row in rows)
 
     def stacks(self) -> tuple[StackRow, ...]:
         """All stack releases with their documents, revoked ones included, by name, serial and age."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema, statements
+from watchword.authority.store.allowed import AllowedTransaction
 from watchword.authority.store.chain import Decision
-from watchword.authority.store.rows import Host, ProfileRow, StackRow, StackState
+from watchword.authority.store.rows import Host
 from watchword.authority.store.watch import WatchTransaction
 from watchword.errors import Finding, Rejected, UsageError
 from watchword.launch.receipt import FIRST_PREVIOUS, MAX_DECISION, chain_hash
@@ -25,7 +25,7 @@ ACT_FORMAT: Final = "watchword-act/1"
 _MAX_KEY: Final = 64  # bytes of a nonce id or token id
 
 
-class Transaction(WatchTransaction):
+class Transaction(AllowedTransaction, WatchTransaction):
     """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
 
     # -- single use, counting, deciding ----------------------------------------------------------------------
@@ -156,50 +156,6 @@ class Transaction(WatchTransaction):
             "state": state.encode() if state is not None else None,
         }
         self._connection.execute(statements.UPDATE_RUNTIME, values)
-
-    # -- what is allowed -------------------------------------------------------------------------------------
-
-    def put_profile(self, profile: ProfileRow) -> None:
-        """Keep a profile; one that is there already stays as it is (its id is its content)."""
-        values = {"id": profile.id, "document": profile.document, "name": profile.name, "added_at": profile.added_at}
-        self._connection.execute(upsert(schema.profiles).values(values).on_conflict_do_nothing())
-        self._next_generation()
-
-    def put_stack(self, stack: StackRow) -> None:
-        """Keep a stack release. Raises :class:`UsageError` (``stack-known``) when that document was added before.
-
-        Adding again never brings a revoked stack back.
-        """
-        table = schema.stacks
-        if self._connection.execute(select(table.c.digest).where(table.c.digest == stack.digest)).first():
-            raise UsageError("stack-known", f"the stack {stack.digest.hex()} is here already")
-        values = asdict(stack) | {"state": str(stack.state)}
-        del values["endorsed_by"]
-        self._connection.execute(insert(table).values(values))
-        for key_id in stack.endorsed_by:
-            self.put_endorsement(stack.digest, key_id)
-        self._next_generation()
-
-    def put_endorsement(self, digest: bytes, key_id: str) -> None:
-        """Note that the endorser ``key_id`` signed the stack ``digest``; the caller has verified the signature."""
-        statement = upsert(schema.endorsements).values(digest=digest, key_id=key_id)
-        self._connection.execute(statement.on_conflict_do_nothing())
-        self._next_generation()
-
-    def set_stack_state(self, digest: bytes, state: StackState, retire_at: int | None) -> None:
-        """Move a stack on in its life; revoked is the end (E3). ``retire_at`` in Unix seconds, for ``retiring``.
-
-        Raises :class:`UsageError` (``stack-unknown``) when there is no such stack that could still change.
-        """
-        table = schema.stacks
-        statement = (
-            update(table)
-            .values(state=str(state), retire_at=retire_at)
-            .where(table.c.digest == digest, table.c.state != str(StackState.REVOKED))
-        )
-        if self._connection.execute(statement).rowcount != 1:
-            raise UsageError("stack-unknown", f"no stack {digest.hex()} that could still change")
-        self._next_generation()
 
 
 def _check_key(what: str, key: bytes) -> None:

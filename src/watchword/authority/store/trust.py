@@ -134,8 +134,19 @@ class TrustTransaction:
 
     def put_endorser(self, endorser: EndorserRow) -> None:
         """Know this endorser; :meth:`put_endorsement` says what it signed."""
-        values = {"public_key": endorser.public_key, "label": endorser.label, "added_at": endorser.added_at}
+        values = {
+            "key_type": endorser.key_type,
+            "public_key": endorser.public_key,
+            "name": endorser.name,
+            "added_at": endorser.added_at,
+        }
         self._upsert(schema.endorsers, {"key_id": endorser.key_id}, values)
+        limits = schema.endorser_limits
+        self._connection.execute(delete(limits).where(limits.c.key_id == endorser.key_id))
+        for kind, allowed in (("stack", endorser.stacks), ("pool", endorser.pools)):
+            for value in sorted(allowed or ()):
+                row = {"key_id": endorser.key_id, "kind": kind, "value": value}
+                self._connection.execute(insert(limits).values(row))
         self._next_generation()
 
     def remove_endorser(self, key_id: str) -> None:

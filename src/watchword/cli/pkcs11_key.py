@@ -1,0 +1,111 @@
+"""Signing with a key that never leaves its token: PKCS#11, ECDSA on P-256 and P-384, and Ed25519."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from watchword.cli.pkcs11_uri import Pkcs11Uri
+from watchword.crypto.dsse import PublicKey, Signer
+from watchword.errors import Unavailable, UsageError
+
+__all__ = ["pkcs11_signer"]
+
+_P256: Final = bytes.fromhex("06082a8648ce3d030107")  # DER of the curve's object identifier
+_P384: Final = bytes.fromhex("06052b81040022")
+_ED25519: Final = (bytes.fromhex("06032b6570"), b"\x13\x0cedwards25519")
+
+
+@contextmanager
+def pkcs11_signer(uri: Pkcs11Uri, ask: Callable[[], str]) -> Iterator[Signer]:
+    """The key that ``uri`` names, while the token's session is open; ``ask`` gives the PIN.
+
+    Raises :class:`UsageError` (``extra-missing``, ``pkcs11-module``, ``pkcs11-key``), :class:`Unavailable`
+    (``pkcs11-token``).
+    """
+    p11 = _library()
+    try:
+        with _token(p11, uri).open(user_pin=ask()) as session:
+            private = _one(session, p11, uri, p11.ObjectClass.PRIVATE_KEY)
+            public = _public(_one(session, p11, uri, p11.ObjectClass.PUBLIC_KEY), p11)
+            yield Signer(public, lambda message: _sign(p11, private, public, message))
+    except p11.exceptions.PKCS11Error as error:
+        raise Unavailable(
+            "pkcs11-token", f"the token refused: {type(error).__name__}", hint="check PIN and URI"
+        ) from None
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("pkcs11")
+    except ModuleNotFoundError:
+        raise UsageError(
+            "extra-missing",
+            "signing with a PKCS#11 token needs the package python-pkcs11, which is not installed",
+            hint="install watchword with its extra: pip install 'watchword[pkcs11]'",
+        ) from None
+
+
+def _token(p11: Any, uri: Pkcs11Uri) -> Any:
+    module = uri.module or os.environ.get("WATCHWORD_PKCS11_MODULE")
+    if not module:
+        raise UsageError(
+            "pkcs11-module",
+            "nothing says which library the token has",
+            hint="add ?module-path=PATH to the URI, or set WATCHWORD_PKCS11_MODULE",
+        )
+    try:
+        library = p11.lib(module)
+    except (RuntimeError, OSError, p11.exceptions.PKCS11Error):
+        raise UsageError("pkcs11-module", f"{module} cannot be loaded as a PKCS#11 library") from None
+    serial = uri.serial.encode() if uri.serial is not None else None
+    found = list(library.get_tokens(token_label=uri.token, token_serial=serial))
+    if len(found) != 1:
+        raise UsageError("pkcs11-key", f"{len(found)} tokens fit the URI, one must", hint="name it: token=LABEL")
+    return found[0]
+
+
+def _one(session: Any, p11: Any, uri: Pkcs11Uri, kind: Any) -> Any:
+    wanted = {p11.Attribute.CLASS: kind}
+    if uri.label is not None:
+        wanted[p11.Attribute.LABEL] = uri.label
+    if uri.identity is not None:
+        wanted[p11.Attribute.ID] = uri.identity
+    found = list(session.get_objects(wanted))
+    if len(found) != 1:
+        text = f"{len(found)} objects of class {kind.name} fit the URI, one must"
+        raise UsageError("pkcs11-key", text, hint="the token holds both halves of the key, with the same label and id")
+    return found[0]
+
+
+def _public(key: Any, p11: Any) -> PublicKey:
+    curve, point = key[p11.Attribute.EC_PARAMS], key[p11.Attribute.EC_POINT]
+    # Tokens give the point inside an OCTET STRING or as it is: it is the last bytes in both.
+    try:
+        if curve in _ED25519:
+            return Ed25519PublicKey.from_public_bytes(point[-32:])
+        if curve == _P256:
+            return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point[-65:])
+        if curve == _P384:
+            return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point[-97:])
+    except ValueError:
+        pass
+    raise UsageError("pkcs11-key", "the key is not an Ed25519, P-256 or P-384 key")
+
+
+def _sign(p11: Any, private: Any, public: PublicKey, message: bytes) -> bytes:
+    """The token hashes for Ed25519; for ECDSA it gets the hash, and returns r and s side by side."""
+    if isinstance(public, Ed25519PublicKey):
+        return bytes(private.sign(message, mechanism=p11.Mechanism.EDDSA))
+    digest = hashlib.sha256(message) if public.key_size == 256 else hashlib.sha384(message)
+    raw = bytes(private.sign(digest.digest(), mechanism=p11.Mechanism.ECDSA))
+    half = len(raw) // 2
+    return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
