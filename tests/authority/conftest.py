@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,16 +65,14 @@ class Service:
         return httpx2.Client(base_url=self.address.url, verify=self.context, timeout=20)
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    directory: Path = tmp_path_factory.mktemp("authority")
-    import time
-
+@contextmanager
+def service_in(directory: Path, limits: Limits) -> Iterator[Service]:
+    """A service with a store of its own, on loopback."""
     ring = Keyring.create(directory / "keyring", authority="test", now=int(time.time()))
     ring = ring.with_names(["127.0.0.1"], int(time.time()))
     answers = Answers()
     store = Store.open(directory / "store.sqlite3")
-    with store, serving(Services(answers, store, KeyringSource(ring), lambda: NOW, LIMITS), ring) as address:
+    with store, serving(Services(answers, store, KeyringSource(ring), lambda: NOW, limits), ring) as address:
         context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
         yield Service(address, ring, store, answers, context)
 
@@ -93,6 +92,12 @@ def serving(services: Services, ring: Keyring) -> Iterator[Address]:
         server.should_exit = True
         thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service_in(tmp_path_factory.mktemp("authority"), LIMITS) as made:
+        yield made
 
 
 @pytest.fixture

@@ -48,3 +48,39 @@ def test_a_file_that_is_too_long(profile: Path, capsys: pytest.CaptureFixture[st
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["profile", "check", str(tmp_path / "none.json")]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+def test_diff(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.json"
+    other.write_bytes(changed(PROFILE, "levels", 1, "rules", "runtime", value="ignored"))
+    assert run(["profile", "diff", str(profile), str(other)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "- level gold: every file in the quoted part of the runtime log is listed by the stack;",
+        "+ level gold: what runs after the boot is ignored;",
+    ]
+    other.write_bytes(changed(PROFILE, "levels", 1, value=...))
+    assert run(["profile", "diff", str(profile), str(other), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert ["levels", "silver, gold"] in document["gone"]
+    assert document["new"] == [["levels", "silver"]]
+    assert run(["profile", "diff", str(profile), str(profile)]) == 0
+    assert capsys.readouterr().out == "both demand the same\n"
+
+
+def test_every_rule_has_words(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = {
+        "pools": (["special"], "the stack is of pool special and channel stable;"),
+        "variants": ({"firmware": ["a", "b"]}, "its firmware is of variant a or b;"),
+        "tpm_firmware": (["0" * 16], "the TPM's firmware is version 0000000000000000;"),
+        "secure_boot_keys": ({"db": ["11" * 32]}, "Secure Boot's db are known, and none but 1111111111111111…;"),
+        "command_line": ({"require": ["ro"], "forbid": ["init"]}, "known and does not have init;"),
+        "lockdown": ("integrity", "the kernel was started with lockdown=integrity, or a stricter mode;"),
+        "ima_policy": (["tcb"], "IMA began with the policy tcb, and its log belongs to this boot;"),
+    }
+    document = json.loads(changed(PROFILE, "pcrs", value=[0, 4, 7, 8, 9, 10, 12]))
+    document["levels"][1]["rules"] |= {name: value for name, (value, _) in rules.items()}
+    profile.write_bytes(encode(document))
+    assert run(["profile", "check", str(profile)]) == 0
+    told = capsys.readouterr().out
+    for name, (_, words) in rules.items():
+        assert words in told, name

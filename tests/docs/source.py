@@ -22,7 +22,7 @@ CLAUSE = re.compile(r"[A-Z][0-9]{1,2}\Z")
 PASSED_ON = {
     "agent.transport:_refused": {"refused"},
     "agent.transport:_problem": {"exchange-refused"},
-    "tenant.client:_get": {"http-status"},
+    "tenant.client:_failed": {"http-status"},
     "tenant.verdict:_reasons": set(),
     "verify.der:Der.fail": set(),  # the code of whoever reads
     "agent.tpm.errors:tpm_error": {"tpm-refused"},

@@ -14,12 +14,13 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from watchword.authority.keyring import Keyring
-from watchword.authority.limits import Intake, Limits
+from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.problems import handlers
 from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.messages import post_message
+from watchword.authority.routes.publish import post_profile
 from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
 from watchword.authority.store import Store
@@ -59,6 +60,7 @@ def create_app(services: Services) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.intake = Intake(services.limits)
+        app.state.publishing = Rate(services.limits.publish_burst, services.limits.publish_seconds)
         pruning = asyncio.create_task(_prune(services, app.state.intake))
         yield
         pruning.cancel()
@@ -69,6 +71,7 @@ def create_app(services: Services) -> Starlette:
         routes=[
             Route("/v1/messages", post_message, methods=["POST"]),
             Route("/v1/keys", get_keys, methods=["GET"]),
+            Route("/v1/profiles", post_profile, methods=["POST"]),
             Route("/v1/profiles/{profile_id}", get_profile, methods=["GET"]),
             Route("/v1/stacks", get_stacks, methods=["GET"]),
             Route("/v1/launches/{launch_id}", get_launch, methods=["GET"]),

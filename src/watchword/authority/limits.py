@@ -1,10 +1,13 @@
-"""What one client may cost: bytes and seconds of a body, and how much work may wait at the same time."""
+"""What one client may cost: bytes and seconds of a body, how much work may wait at the same time, and how often."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -12,22 +15,30 @@ from starlette.requests import ClientDisconnect, Request
 
 from watchword.authority.problems import Problem
 
-__all__ = ["Intake", "Limits"]
+__all__ = ["Intake", "Limits", "Rate"]
 
 _T = TypeVar("_T")
 _MIB: Final = 1 << 20
+_MAX_ADDRESSES: Final = 4096
+OCTETS: Final = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``body`` bytes of one message, ``body_seconds`` for all of it to arrive; ``workers`` threads that do the
-    work, ``waiting`` requests that may wait for one, ``held`` bytes of all bodies in memory at the same time."""
+    work, ``waiting`` requests that may wait for one, ``held`` bytes of all bodies in memory at the same time.
+
+    ``published`` profiles of tenants are kept; one address may publish ``publish_burst`` at once, and one more every
+    ``publish_seconds``."""
 
     body: int = 16 * _MIB
     body_seconds: float = 30.0
     workers: int = 8
     waiting: int = 256
     held: int = 256 * _MIB
+    published: int = 4096
+    publish_burst: int = 10
+    publish_seconds: float = 6.0
 
 
 class Intake:
@@ -50,20 +61,22 @@ class Intake:
             self._waiting -= 1
 
     async def message(
-        self, request: Request, work: Callable[[bytes], _T], *, kind: str = "application/octet-stream"
+        self, request: Request, work: Callable[[bytes], _T], *, kind: str = OCTETS, limit: int | None = None
     ) -> _T:
-        """Read the whole body, which is of the media type ``kind``, hand it to ``work`` in a thread; its result.
+        """Read the whole body, hand it to ``work`` in a thread, and return the result.
 
+        The body is of media type ``kind`` and has at most ``limit`` bytes, those of a message unless given.
         Raises :class:`Problem`: ``body-…`` for what is wrong with the body, ``overloaded``.
         """
-        self._check_head(request, kind)
+        limit = self._limits.body if limit is None else limit
+        self._check_head(request, kind, limit)
         parts = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 async for part in request.stream():
                     self._held += len(part)
                     parts += part
-                    self._check_size(len(parts))
+                    self._check_size(len(parts), limit)
             if not parts:
                 raise Problem("body-empty", "a message has at least one byte")
             body = bytes(parts)
@@ -77,8 +90,9 @@ class Intake:
         finally:
             self._held -= len(parts)
 
-    def _check_head(self, request: Request, kind: str) -> None:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+    def _check_head(self, request: Request, kind: str, limit: int) -> None:
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given != kind:
             raise Problem("body-type", f"send {kind}")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem("body-type", "send the body without a content encoding")
@@ -86,10 +100,41 @@ class Intake:
         if length is None and "transfer-encoding" not in request.headers:
             raise Problem("body-length", "send Content-Length, or chunked")
         if length is not None:
-            self._check_size(int(length) if length.isascii() and length.isdigit() else 0)
+            self._check_size(int(length) if length.isascii() and length.isdigit() else 0, limit)
 
-    def _check_size(self, size: int) -> None:
-        if size > self._limits.body:
-            raise Problem("body-too-large", f"at most {self._limits.body} bytes are taken")
+    def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise Problem("body-too-large", f"at most {limit} bytes are taken")
         if self._held > self._limits.held:
             raise Problem("overloaded", "too many messages are on their way in")
+
+
+class Rate:
+    """How often each address may do something: ``burst`` times at once, and once more every ``seconds``.
+
+    Remembers at most 4096 addresses, those seen last; belongs to one event loop. ``clock`` gives seconds.
+    """
+
+    def __init__(self, burst: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._span, self._seconds, self._clock = burst * seconds, seconds, clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()  # when each address may do all of it again
+
+    def spend(self, request: Request) -> None:
+        """Count one. Raises :class:`Problem` (``rate-limited``)."""
+        address, now = _network(request.client.host if request.client else ""), self._clock()
+        full_at = max(self._full_at.get(address, now), now) + self._seconds
+        if full_at > now + self._span:
+            raise Problem("rate-limited", f"one more is possible every {self._seconds:g} seconds")
+        self._full_at[address] = full_at
+        self._full_at.move_to_end(address)
+        while len(self._full_at) > _MAX_ADDRESSES:
+            self._full_at.popitem(last=False)
+
+
+def _network(address: str) -> str:
+    """A single IPv4 address, or the 64 bits of an IPv6 address that one customer usually has."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(found) if found.version == 4 else str(ip_network(f"{found}/64", strict=False))

@@ -36,6 +36,8 @@ PROBLEMS: Final = {
     "body-length": (411, "The request says neither how long its body is nor that it is chunked"),
     "body-too-large": (413, "The body is larger than this service takes"),
     "body-type": (415, "The body is not of a type that this resource takes"),
+    "rate-limited": (429, "This was asked for too often"),
+    "profiles-full": (507, "This authority keeps no more profiles"),
     "overloaded": (503, "The service has more to do than it can"),
     "internal": (500, "The service failed; the fault is its own"),
     "misconfigured": (500, "The service is not set up as it should be"),
@@ -73,7 +75,7 @@ def _response(status: int, code: str, title: str, detail: str, *, close: bool = 
     headers = {"Cache-Control": "no-store"}
     if close:
         headers["Connection"] = "close"
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = str(RETRY_SECONDS)
     return Response(_document(status, code, title, detail), status, headers, MEDIA_TYPE)
 

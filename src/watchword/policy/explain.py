@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from watchword.policy.document import digest_name
@@ -10,15 +11,22 @@ from watchword.policy.profile import Profile, Rules
 from watchword.policy.stack import RUNTIME_PCR, CompiledStack
 from watchword.wire.tpm.algorithms import hash_name
 
-__all__ = ["explain_profile", "explain_stack"]
+__all__ = ["Change", "compare_profiles", "explain_profile", "explain_stack"]
 
 
 def explain_profile(profile: Profile) -> list[str]:
     """One line per statement that ``profile`` makes, lowest level first."""
-    lines = [
-        f"Profile {profile.name}, id {profile.id.hex()}",
-        f"Quotes PCRs {_numbers(profile.pcrs)} of the {digest_name(profile.bank)} bank.",
-    ]
+    lines = [f"Profile {profile.name}, id {profile.id.hex()}", *_quoted(profile)]
+    for rank, level in enumerate(profile.levels, 1):
+        lines.append(f"Level {rank}, {level.name}, is reached when")
+        lines.extend(f"  - {line}" for line in _rules(level.rules))
+    lines.append("A host gets the highest level whose rules all hold; when none does, nothing is released.")
+    return lines
+
+
+def _quoted(profile: Profile) -> list[str]:
+    """What the profile asks of every quote."""
+    lines = [f"Quotes PCRs {_numbers(profile.pcrs)} of the {digest_name(profile.bank)} bank."]
     for selection in profile.also:
         lines.append(f"Quotes PCRs {_numbers(selection.pcrs)} of the {hash_name(selection.bank)} bank as well.")
     if RUNTIME_PCR in profile.pcrs:
@@ -26,11 +34,32 @@ def explain_profile(profile: Profile) -> list[str]:
     if profile.tpm_firmware is not None:
         versions = ", ".join(f"{version:016x}" for version in sorted(profile.tpm_firmware))
         lines.append(f"Only these TPM firmware versions: {versions}.")
-    for rank, level in enumerate(profile.levels, 1):
-        lines.append(f"Level {rank}, {level.name}, is reached when")
-        lines.extend(f"  - {line}" for line in _rules(level.rules))
-    lines.append("A host gets the highest level whose rules all hold; when none does, nothing is released.")
     return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A statement that only one of two profiles makes: ``sign`` "-" the first, "+" the second, at ``place``."""
+
+    sign: str
+    place: str
+    words: str
+
+
+def compare_profiles(first: Profile, second: Profile) -> list[Change]:
+    """What ``second`` states otherwise than ``first``, level by level; none when both demand the same."""
+    one, other = _statements(first), _statements(second)
+    changes: list[Change] = []
+    for place in dict.fromkeys([*one, *other]):
+        before, after = one.get(place, []), other.get(place, [])
+        changes += [Change("-", place, words) for words in before if words not in after]
+        changes += [Change("+", place, words) for words in after if words not in before]
+    return changes
+
+
+def _statements(profile: Profile) -> dict[str, list[str]]:
+    found = {"every quote": _quoted(profile), "levels": [", ".join(level.name for level in profile.levels)]}
+    return found | {f"level {level.name}": list(_rules(level.rules)) for level in profile.levels}
 
 
 def _rules(rules: Rules) -> Iterator[str]:

@@ -26,6 +26,10 @@ class _Keys(msgspec.Struct, frozen=True):
     keys: list[msgspec.Raw]
 
 
+class _Published(msgspec.Struct, frozen=True):
+    id: str
+
+
 class _Decisions(msgspec.Struct, frozen=True):
     decisions: list[msgspec.Raw]
     results: list[str] = []
@@ -71,6 +75,20 @@ class AuthorityClient:
             raise MalformedError("profile: the authority answered with another profile", code="profile-mismatch")
         return profile
 
+    def publish_profile(self, document: bytes) -> bool:
+        """Give the authority a profile (at most 256 KiB) under its hash; whether it is new there.
+
+        Raises :class:`MalformedError` when it is no profile or the authority took it for another,
+        :class:`Unavailable` with the authority's reason.
+        """
+        wanted = Profile.parse(document)
+        answer = exchange("POST", f"{self.url}/v1/profiles", self._context, body=document, limit=MAX_PROFILE_SIZE)
+        if answer.status not in (200, 201):
+            raise _failed(*problem(answer, self.url))
+        if _decode(answer.body, _Published, "published profile").id != wanted.id.hex():
+            raise MalformedError("profile: the authority kept another profile", code="profile-mismatch")
+        return answer.status == 201
+
     def decisions(self, launch_id: bytes) -> Sequence[bytes]:
         """The envelopes of all decisions about a launch (id: 16 bytes), oldest first; none when it knows no such.
 
@@ -110,13 +128,19 @@ def _get(url: str, context: ssl.SSLContext, limit: int, *, missing: bytes | None
     code, text = problem(answer, url)
     if missing is not None and answer.status == 404 and code == "launch-unknown":
         return missing
-    raise Unavailable(code or "http-status", text, hint=_HINTS.get(code, ""))
+    raise _failed(code, text)
+
+
+def _failed(code: str, text: str) -> Unavailable:
+    return Unavailable(code or "http-status", text, hint=_HINTS.get(code, ""))
 
 
 _HINTS = {
     "profile-unknown": "give the profile to the authority first, or name a profile that it has",
     "overloaded": "try again in a moment",
     "launch-unknown": "nothing was released for this launch; see what was decided: watchword verify NAME",
+    "rate-limited": "wait a minute, then try again",
+    "profiles-full": "ask the authority's operator: watchword authority profile add FILE",
 }
 
 

@@ -19,11 +19,12 @@ class AllowedTransaction(TrustTransaction):
     """See :class:`~watchword.authority.store.Transaction`, which is this and everything else."""
 
     def put_profile(self, profile: ProfileRow) -> bool:
-        """Keep a profile; one that is there already stays as it is (its id is its content). Whether it is new."""
+        """Keep a profile; one that is there already stays as it is (its id is its content). Whether it is new.
+
+        Nothing that was worked out before depends on it, so the generation stays: tenants publish profiles.
+        """
         statement = upsert(schema.profiles).values(asdict(profile)).on_conflict_do_nothing()
-        new = self._connection.execute(statement).rowcount == 1
-        self._next_generation()
-        return new
+        return self._connection.execute(statement).rowcount == 1
 
     def remove_profile(self, profile_id: bytes) -> None:
         """Forget a profile: tokens that name it are refused. Raises :class:`UsageError` (``profile-absent``)."""
