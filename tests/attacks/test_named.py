@@ -63,6 +63,10 @@ NAMED = [
     "authority database stolen",
     "authority killed at every step",
     "two authorities racing for the last release",
+    "pool confusion",
+    "release signed by the wrong key",
+    "rollback",
+    "known-bad component",
 ]
 
 

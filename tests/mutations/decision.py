@@ -114,7 +114,7 @@ MUTATIONS = (
     Mutation("F2", "crypto/tpm_seal.py", "attributes = Attributes.ADMIN_WITH_POLICY | Attributes.NO_DA\n", "attributes = Attributes.ADMIN_WITH_POLICY | Attributes.NO_DA | Attributes.USER_WITH_AUTH\n", _RELEASE_TESTS),
     # -- envelopes, receipts
     Mutation("B5", _ENVELOPE, "encrypt(_ONCE, secret.encode(), context)", "encrypt(_ONCE, secret.encode(), b'')", _RELEASE_TESTS),
-    Mutation("S1", "crypto/dsse.py", "            key.verify(_b64(signature.sig, \"signature\"), message)\n", "            _b64(signature.sig, \"signature\")\n", _attack("token", "test_forged_receipt")),
+    Mutation("S1", "crypto/dsse.py", "            _verify_one(key, _b64(signature.sig, \"signature\"), message)\n", "            _b64(signature.sig, \"signature\")\n", _attack("token", "test_forged_receipt")),
     Mutation("S2", "crypto/dsse.py", "    if len(good) < threshold:", "    if False:", _attack("token", "test_forged_receipt")),
     Mutation("R1", "launch/receipt.py", "    if document.authority != keys.authority:", "    if False:", ("tests/launch/test_receipt.py",)),
     Mutation("R2", "launch/receipt.py", "    if actual != log.hash:", "    if False:", ("tests/launch/test_receipt.py",)),

@@ -13,6 +13,8 @@ _STACK, _RUNTIME, _RELEASE, _APPRAISE = (
     "policy/appraise.py",
 )
 _LINE, _KNOWN = "verify/command_line.py", "policy/command_line.py"
+_ADMISSION = "authority/admission.py"
+_STACK_TESTS = ("tests/authority/test_stacks.py",)
 _TESTS = ("tests/policy/test_rules.py",)
 _BAD_TESTS = ("tests/policy/test_known_bad.py",)
 _LINE_TESTS = ("tests/verify/test_command_line.py",)
@@ -61,4 +63,16 @@ MUTATIONS = (
     Mutation("E3", _RUNTIME, "    if log.part is not None:\n        text = \"the beginning of the log was not searched", "    if False:\n        text = \"the beginning of the log was not searched", _BAD_TESTS),
     Mutation("E3", "policy/teach.py", "            if (alg, value) in bad.files:", "            if False:", _BAD_TESTS),
     Mutation("E3", _APPRAISE, '        if release.state == "draft":', "        if False:", _BAD_TESTS),
+    # -- taking over a release
+    Mutation("G1", _ADMISSION, "    if not signed:\n", "    if False:\n", _STACK_TESTS),
+    Mutation("G1", _ADMISSION, "    if not counted:\n", "    if False:\n", _STACK_TESTS),
+    Mutation("G1", _ADMISSION, "if e.key_id in signed and e.may_endorse(stack.name, stack.pool)", "if e.key_id in signed", _STACK_TESTS),
+    Mutation("G1", "authority/stacks.py", "            admission.check_signers(stack, signed, row.endorsed_by)\n", "            pass\n", _STACK_TESTS),
+    Mutation("G2", _ADMISSION, "        if len(found) < rule.threshold:", "        if False:", _STACK_TESTS),
+    Mutation("G2", _ADMISSION, "        if (rule.name, rule.pool) != (stack.name, stack.pool):", "        if rule.name != stack.name:", _STACK_TESTS),
+    Mutation("G3", _ADMISSION, "    if stack.not_after is not None and now >= stack.not_after:", "    if False:", _STACK_TESTS),
+    Mutation("G3", _ADMISSION, "    if stack.issued is not None and stack.issued > now + FUTURE_SECONDS:", "    if False:", _STACK_TESTS),
+    Mutation("G4", _ADMISSION, "        if other.serial == stack.serial:", "        if False:", _STACK_TESTS),
+    Mutation("G5", _ADMISSION, "    if stack.serial < newest and not allow_rollback:", "    if False:", _STACK_TESTS),
+    Mutation("G6", _ADMISSION, "    if stays:\n", "    if False:\n", _STACK_TESTS),
 )  # fmt: skip
