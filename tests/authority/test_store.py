@@ -436,6 +436,11 @@ def test_published_profiles_are_counted(store: Store) -> None:
     assert [row.id for row in store.profiles()] == [b"p" * 32]
     with pytest.raises(UsageError), store.transaction() as tx:
         tx.remove_profile(b"q" * 32)
+    with store.transaction() as tx:
+        tx.put_watched(b"p" * 32, NOW)
+    with pytest.raises(UsageError) as caught, store.transaction() as tx:
+        tx.remove_profile(b"p" * 32)
+    assert caught.value.code == "profile-watched"
 
 
 def test_counts(store: Store) -> None:

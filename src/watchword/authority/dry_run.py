@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from watchword.authority.admission import counted_signers
 from watchword.authority.endorsement import endorser_keys, open_stack
 from watchword.authority.snapshot import Snapshots
 from watchword.authority.store import Host, KeptEvidence, Store
@@ -40,7 +41,7 @@ def open_release(store: Store, envelope: bytes, *, endorsed: bool) -> StackRelea
     if endorsed:
         document, signers = open_stack(envelope, endorser_keys(store.endorsers()))
     stack = CompiledStack.parse(document)
-    return StackRelease(stack, stack.digest, signers)
+    return StackRelease(stack, stack.digest, counted_signers(stack, signers, store.endorsers()))
 
 
 def rules_of(plan: Plan, profile: Profile, releases: Sequence[StackRelease], now: int) -> tuple[Rules, Rules]:
@@ -79,7 +80,7 @@ def dry_run(
     snapshots = snapshots or Snapshots(store)
     snapshot = snapshots.current()
     before, after = rules_of(plan, profile, snapshot.releases, now)
-    known = snapshots.known_files(snapshot, profile.bank)
+    known = snapshots.known_files(snapshot, profile.bank, now)
     hosts = {host.host_id: host for host in store.hosts() if not host.revoked}
     for done, kept in enumerate(store.evidence(), 1):
         host = hosts.pop(kept.host_id, None)

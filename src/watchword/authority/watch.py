@@ -78,7 +78,7 @@ class Watch:
         """What the host is worth, by the first profile that it is judged by. Raises Rejected, MalformedError."""
         profiles = self._profiles(evidence.host_id)
         before = self._store.states(evidence.host_id)
-        on_file = self._on_file(evidence.host_id, profiles)
+        on_file = self._on_file(evidence.host_id, profiles, now)
         try:
             found = attest(evidence, reply_key, now, keys.mac_key, on_file)
         except Rejected as refusal:
@@ -118,18 +118,18 @@ class Watch:
         ids = dict.fromkeys((*self._store.watched(), *self._store.interests(host_id)))
         return [profile for identity in ids if (profile := self._snapshots.profile(identity)) is not None]
 
-    def _on_file(self, host_id: bytes, profiles: Sequence[Profile]) -> OnFile:
+    def _on_file(self, host_id: bytes, profiles: Sequence[Profile], now: int) -> OnFile:
         generation, host = self._store.host_now(host_id)
         snapshot = self._snapshots.at(generation)
         if host is None:
             return OnFile(None, False, None, None, profiles, snapshot.releases)
-        return self.on_file(host, profiles, snapshot)
+        return self.on_file(host, profiles, snapshot, now)
 
-    def on_file(self, host: Host, profiles: Sequence[Profile], snapshot: Snapshot) -> OnFile:
-        """Everything that an appraisal of ``host`` needs."""
+    def on_file(self, host: Host, profiles: Sequence[Profile], snapshot: Snapshot, now: int) -> OnFile:
+        """Everything that an appraisal of ``host`` at ``now`` (Unix seconds) needs."""
         ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
         bank = profiles[0].bank if profiles else Alg.SHA256
-        files = self._snapshots.known_files(snapshot, bank)
+        files = self._snapshots.known_files(snapshot, bank, now)
         return OnFile(ak, host.revoked, host.last, host.runtime, profiles, snapshot.releases, files, host.runtime_state)
 
     def _fail(self, host_id: bytes, before: Mapping[bytes, HostState], refusal: Rejected, now: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from watchword.cli.authority_common import FILE, date, duration, emit_rows, one, opened, shown, unix_time, where
+from watchword.cli.authority_dry_run import find_stack
 from watchword.cli.output import emit, note
 from watchword.cli.profile import read_bounded
 from watchword.errors import UsageError
@@ -111,7 +112,7 @@ def stack_activate(
     """
     how = _activation(overlap_until, retire_old_in, allow_rollback, reason)
     with opened(data, passphrase_file) as (directory, admin):
-        taken = admin.stacks.activate(_find(directory.store.stack_infos(), stack), how)
+        taken = admin.stacks.activate(find_stack(directory.store.stack_infos(), stack), how)
     _tell(taken, as_json)
 
 
@@ -156,7 +157,7 @@ def stack_show(stack: str, data: Path, passphrase_file: Path | None, as_json: bo
     from watchword.policy.stack import CompiledStack
 
     with opened(data, passphrase_file) as (directory, _):
-        info = _find(directory.store.stack_infos(), stack)
+        info = find_stack(directory.store.stack_infos(), stack)
         row = next(row for row in directory.store.stacks() if row.digest == info.digest)
         history = _history(directory.store.stack_history(row.digest))
         names = {each.key_id: each.name for each in directory.store.endorsers()}
@@ -181,7 +182,7 @@ def stack_history(stack: str, data: Path, passphrase_file: Path | None, as_json:
       watchword authority stack history compute@2026.10
     """
     with opened(data, passphrase_file) as (directory, _):
-        row = _find(directory.store.stack_infos(), stack)
+        row = find_stack(directory.store.stack_infos(), stack)
         rows = _history(directory.store.stack_history(row.digest))
     emit({"digest": row.digest.hex(), "history": rows}, "\n".join(map(_history_line, rows)), as_json=as_json)
 
@@ -213,7 +214,7 @@ def stack_retire(stack: str, at: str, reason: str, data: Path, passphrase_file: 
     """
     end = unix_time(at)
     with opened(data, passphrase_file) as (directory, admin):
-        row = _find(directory.store.stack_infos(), stack)
+        row = find_stack(directory.store.stack_infos(), stack)
         admin.stacks.retire(row, end, reason)
     _tell_state(row, "retiring", end, as_json)
 
@@ -230,7 +231,7 @@ def stack_revoke(stack: str, reason: str, data: Path, passphrase_file: Path | No
       watchword authority stack revoke compute@2026.10 --reason "CVE-2026-0001"
     """
     with opened(data, passphrase_file) as (directory, admin):
-        row = _find(directory.store.stack_infos(), stack)
+        row = find_stack(directory.store.stack_infos(), stack)
         admin.stacks.revoke(row, reason)
     _tell_state(row, "revoked", None, as_json)
 
@@ -238,11 +239,6 @@ def stack_revoke(stack: str, reason: str, data: Path, passphrase_file: Path | No
 def _tell_state(row: StackInfo, state: str, retire_at: int | None, as_json: bool) -> None:
     document = {"digest": row.digest.hex(), "state": state, "retire_at": retire_at}
     emit(document, f"{row.label} is {state}", as_json=as_json)
-
-
-def _find(rows: tuple[StackInfo, ...], name: str) -> StackInfo:
-    named = [row for row in rows if f"{row.name}@{row.version}" == name]
-    return named[0] if len(named) == 1 else one(rows, name, lambda row: row.digest.hex(), "stack")
 
 
 def stack_document(row: StackInfo) -> dict[str, Any]:

@@ -27,8 +27,17 @@ class AllowedTransaction(TrustTransaction):
         return self._connection.execute(statement).rowcount == 1
 
     def remove_profile(self, profile_id: bytes) -> None:
-        """Forget a profile: tokens that name it are refused. Raises :class:`UsageError` (``profile-absent``)."""
-        table = schema.profiles
+        """Forget a profile: tokens that name it are refused.
+
+        Raises :class:`UsageError` (``profile-absent``, ``profile-watched`` when all hosts are judged by it).
+        """
+        table, watched = schema.profiles, schema.watched
+        if self._connection.execute(select(watched.c.profile_id).where(watched.c.profile_id == profile_id)).first():
+            raise UsageError(
+                "profile-watched",
+                f"all hosts are judged by the profile {profile_id.hex()}",
+                hint="end that first: watchword authority watch remove PROFILE",
+            )
         if self._connection.execute(delete(table).where(table.c.id == profile_id)).rowcount != 1:
             raise UsageError("profile-absent", f"there is no profile {profile_id.hex()} to remove")
         self._next_generation()
