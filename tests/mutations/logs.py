@@ -85,7 +85,7 @@ MUTATIONS = (
     Mutation("D5", _RUNTIME, "        return RuntimeResult((Finding(\"D5\", \"runtime-file\", \"there is no verified runtime log\"),), None)", "        return RuntimeResult((), None)", _FILE_TESTS),
     Mutation("D5", _RUNTIME, "RuntimeResult((Finding(\"D5\", \"runtime-file\", text),), None, bad_files(log, bad))", "RuntimeResult((), None)", _FILE_TESTS),
     Mutation("D5", _RUNTIME, "    if log.part is not None and log.part.stack != judge:", "    if False:", _PART_TESTS),
-    Mutation("D5", _RUNTIME, "        elif _why(file, bad) or not _allowed(file, stack):", "        elif _why(file, bad):", _attack("test_altered_binary")),
+    Mutation("D5", _RUNTIME, "        elif (files and (file.alg, file.digest) in files) or not _allowed(file, stack):", "        elif files and (file.alg, file.digest) in files:", _attack("test_altered_binary")),
     Mutation("D5", _RUNTIME, "    if file.kind == \"verity\":\n        return False", "    if False:\n        return False", _FILE_TESTS),
     Mutation("D5", _RUNTIME, "    digest = (file.alg, file.digest)\n    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:", "    digest = (file.alg, file.digest)\n    if any(digest in files for files in stack.files.values()) or digest in stack.any_path:", _FILE_TESTS),
     Mutation("D5", "policy/checks.py", "    if rules.reject_violations and log is not None and log.violations:", "    if False:", _attack("test_violation")),

@@ -95,12 +95,12 @@ def _not_allowed(
 ) -> tuple[list[tuple[int, bytes]], list[RuntimeFile]]:
     """Every entry that ``stack`` does not allow or that is known to be bad, and those of them that are files."""
     kept: list[tuple[int, bytes]] = []
-    cleared = False
+    cleared, files = False, bad.files
     unlisted: list[RuntimeFile] = []
     for number, raw, file in log.besides(judge):
         if file is None:
             kept.append((number, raw))
-        elif _why(file, bad) or not _allowed(file, stack):
+        elif (files and (file.alg, file.digest) in files) or not _allowed(file, stack):
             kept.append((number, raw))
             unlisted.append(file)
         elif log.known is not None:
