@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from watchword.cli.output import emit, json_option, note
 from watchword.cli.profile import read_bounded
+from watchword.cli.stack_diff import diff
+from watchword.cli.stack_expect import compare_with, in_json, in_words
+from watchword.cli.stack_interop import export, import_
 from watchword.crypto import dsse
 from watchword.errors import MalformedError, UsageError
 from watchword.policy.capture import (
@@ -93,16 +96,21 @@ def capture(
 
 @stack.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--expect", multiple=True, type=click.Path(path_type=Path), help="PCR values that somebody computed.")
 @json_option
-def check(file: Path, as_json: bool) -> None:
-    """Say in words what a stack means.
+def check(file: Path, expect: tuple[Path, ...], as_json: bool) -> int:
+    """Say in words what a stack means, and whether it leads to expected PCR values. Ends with 3 when it does not.
 
     \b
     Example:
-      watchword stack check compute.json
+      watchword stack check compute.json --expect all-pcrs.json
     """
     parsed = CompiledStack.parse(read_bounded(file, MAX_STACK_SIZE))
-    emit(_summary(parsed), "\n".join(explain_stack(parsed)), as_json=as_json)
+    found = [(path.name, each) for path in expect for each in compare_with(parsed, path)]
+    document = _summary(parsed) | ({"expected": [in_json(*each) for each in found]} if expect else {})
+    lines = explain_stack(parsed) + [line for each in found for line in in_words(*each)]
+    emit(document, "\n".join(lines), as_json=as_json)
+    return 0 if all(each.holds == "yes" for _, each in found) else 3
 
 
 @stack.command()
@@ -170,3 +178,7 @@ def _private_key(file: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise MalformedError(f"{file.name}: endorsing needs an Ed25519 key", code="key-file")
     return key
+
+
+for _command in (diff, export, import_):
+    stack.add_command(_command)
