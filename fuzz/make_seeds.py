@@ -32,6 +32,21 @@ def main() -> None:
     keep("fuzz_ima_log", (BOOTS / "good" / "ima.txt").read_bytes())
     keep("fuzz_messages", b"\6" + profile_document())
     keep("fuzz_messages", b"\7" + stack_from_recording(BOOTS / "good"))
+    digest = hashlib.sha256(b"seed").hexdigest()
+    record = f'{{"pcr": 4, "digests": [{{"hashAlg": "sha256", "digest": "{digest}"}}]}}'
+    value = hashlib.sha256(bytes(32) + bytes.fromhex(digest)).hexdigest()
+    part = f'{{"name": "EV_IPL", "pcr": 4, "hash": "{digest}", "id": "a"}}'
+    for index, text in enumerate(
+        (
+            f"{digest}  /bin/sh\n",
+            f'{{"digests": {{"/bin/sh": ["{digest}"]}}, "excludes": ["/tmp"], "verification-keys": ""}}',
+            f"[{record}]",
+            f'{{"records": [{record}]}}',
+            f'{{"id": 4, "value": "{value}", "events": [{part}]}}',
+            f'{{"sha256": [{{"phase": "ready", "pcr": 11, "hash": "{value}"}}]}}',
+        )
+    ):
+        keep("fuzz_interop", bytes([index]) + text.encode())
     with World(BOOTS) as world:
         host = world.host()
         token = world.token()
