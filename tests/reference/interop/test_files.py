@@ -162,3 +162,12 @@ def test_other_peoples_policies(corpus: Path) -> None:
             read_policy((folder / name).read_bytes())
     with pytest.raises(MalformedError, match="line 1"):
         read_manifest((folder / "rust-keylime_kernel-ima-policy").read_bytes()[20:])
+
+
+def test_a_policy_path_that_is_not_absolute_or_a_boot_aggregate_is_left_out() -> None:
+    draft = read_policy(json.dumps({"digests": {"data": [sha("a")], "boot_aggregate": [sha("b")]}}).encode())
+    assert draft.files == {}
+    assert draft.left_out == (
+        "path that is not absolute: 'data'",
+        "boot aggregate, which is judged against the quote: 'boot_aggregate'",
+    )
