@@ -48,6 +48,7 @@ MUTATIONS = (
     Mutation("C6", _BOOT, "if counts and databases.setdefault(variable.name, variable) != variable:", "if counts and databases.setdefault(variable.name, variable) is None:", _BOOT_TESTS),
     Mutation("C6", _BOOT, ".get(switch.data) if switch and separated else None", ".get(switch.data) if switch else None", _BOOT_TESTS),
     Mutation("C6", _BOOT, "    if fatal:\n        raise Rejected(*fatal)\n", "", _BOOT_TESTS),
+    Mutation("D1", "verify/host.py", "        _check_size(entries, max_entries)\n", "", ("tests/verify/test_host.py",)),
     Mutation("D1", _FILE, "            else:\n                problems.append(problem)\n", "", _IMA_TESTS),
     Mutation("D1", _FILE, "    if entry.pcr != IMA_PCR:\n        text", "    if False:\n        text", _IMA_TESTS),
     Mutation("D1", _CHECKS, "    findings = [finding for finding in log.findings if finding.fatal]\n", "    findings = []\n", _FILE_TESTS),

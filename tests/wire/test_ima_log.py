@@ -163,11 +163,30 @@ def raw(pcr: int = 10, name: bytes = b"ima-ng", size: int = 4, data: bytes = b"d
         struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(20) + struct.pack("<I", 3) + b"a\0b",
         struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(20) + struct.pack("<I", 256) + b"a" * 256,
         struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(20) + struct.pack("<I", 9) + b"cut",
+        struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(23),
     ],
 )
 def test_broken_logs_are_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
         ImaLog.parse(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw(size=0, data=b""),
+        raw(size=MAX_ENTRY, data=bytes(MAX_ENTRY)),
+        struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(24),
+    ],
+    ids=["empty", "largest", "old and without a name"],
+)
+def test_the_smallest_and_the_largest_entry(data: bytes) -> None:
+    assert ImaLog.parse(data * 2).encode() == data * 2
+
+
+def test_a_name_that_is_cut_short_is_said_so() -> None:
+    with pytest.raises(MalformedError, match="the name of a template is 6 bytes long"):
+        ImaLog.parse(raw() + raw()[:33])
 
 
 def readable(entry: ImaEntry, *fields: str) -> bytes:

@@ -138,6 +138,8 @@ _RUNTIME = {
     "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: set CONFIG_IMA_MEASURE_PCR_IDX back to 10.",
     "runtime-log-replay": "No part of the log leads to the quoted PCR 10: entries are missing, altered or reordered, "
     "or something else extends PCR 10. Collect again; reboot if it persists.",
+    "runtime-log-size": "The measurement policy measures too much, or the host runs for very long without a launch: "
+    "reboot it, and narrow its policy.",
     "runtime-log-template": "The kernel writes entries that cannot be read: use ima_template=ima-ng or ima-sig.",
     "runtime-log-truncated": "The host now shows a shorter or other log than before in the same boot. " + _ATTACK,
     "runtime-file": "Find out which package the file is from. If it belongs there, add it to the next release of the "

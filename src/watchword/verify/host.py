@@ -16,6 +16,7 @@ from watchword.verify.ima_log import RuntimeSeen, VerifiedRuntimeLog, verify_ima
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen, VerifiedPcrs, verify_quote
 from watchword.verify.runtime_state import RuntimeState
+from watchword.wire.evidence import MAX_IMA_ENTRIES
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
 from watchword.wire.tpm.algorithms import Alg
@@ -62,6 +63,7 @@ def verify_host(
     known: KnownFiles | None = None,
     ima_from: int = 0,
     state: RuntimeState | None = None,
+    max_entries: int = MAX_IMA_ENTRIES,
 ) -> VerifiedHost:
     """Run the whole list over one piece of evidence.
 
@@ -72,6 +74,7 @@ def verify_host(
     lead to the quoted values of every bank; ``last`` and ``seen`` are what this host showed before, if anything; at
     most ``max_ahead`` runtime entries may follow the quote; ``known`` saves work that was done for other hosts.
     ``ima_log`` begins at entry ``ima_from``; what comes before is in ``state``, if this host showed it in this boot.
+    At most ``max_entries`` entries are looked at.
     Raises MalformedError or Rejected with the clause of the first check that fails.
     """
     _check_banks(selections)
@@ -96,6 +99,7 @@ def verify_host(
     runtime = None
     if _RUNTIME_PCR in selections[0].pcrs:
         entries = _runtime_log(ima_log, ima_from, state, known)  # D1
+        _check_size(entries, max_entries)
         # D2 template digests, D3 a prefix replays, D4 boot_aggregate, D6 continues what was seen
         runtime = verify_ima_log(
             entries,
@@ -147,6 +151,13 @@ def _runtime_log(data: bytes, ima_from: int, state: RuntimeState | None, known: 
         return ImaLog.parse(data, known)
     # Without a state any size will do: the log is refused because it continues nothing.
     return ImaLog.parse_part(data, state.digest_size if state is not None else 20, known)
+
+
+def _check_size(log: ImaLog, most: int) -> None:
+    """D1: what one host may cost. Before anything is hashed."""
+    if len(log.entries) > most:
+        text = "the host sends more entries of its runtime log than are looked at"
+        raise Rejected(Finding("D1", "runtime-log-size", text, f"at most {most}", str(len(log.entries))))
 
 
 def _check_banks(selections: Selections) -> None:
