@@ -23,6 +23,7 @@ def _attack(name: str) -> tuple[str, ...]:
 
 
 _KNOWN_TESTS = ("tests/verify/test_known_files.py",)
+_KEY_TESTS = ("tests/policy/test_runtime_files.py",)
 _PART_TESTS = ("tests/verify/test_runtime_state.py",)
 
 MUTATIONS = (
@@ -78,6 +79,11 @@ MUTATIONS = (
     Mutation("D5", _IMA, "[*(part.kept if part else ()), *fresh]", "fresh", _PART_TESTS),
     Mutation("D5", _CHECKS, "            kept.append((number, raw))\n            unlisted", "            unlisted", _PART_TESTS),
     Mutation("D5", _CHECKS, "        if file is None:\n            kept.append((number, raw))\n", "        if file is None:\n            pass\n", _PART_TESTS),
+    Mutation("D5", _CHECKS, "    if file.key is not None:  # for", "    if False:  # for", _KEY_TESTS),
+    Mutation("D5", _CHECKS, "        return file.key.fingerprint in stack.keyrings.get(file.path, ())\n", "        return True\n", _KEY_TESTS),
+    Mutation("D5", _CHECKS, "file.key.fingerprint in stack.keyrings.get(file.path, ())", "any(file.key.fingerprint in keys for keys in stack.keyrings.values())", _KEY_TESTS),
+    Mutation("D5", _CHECKS, "    if file.key is not None:\n        return _key_finding", "    if False:\n        return _key_finding", _KEY_TESTS),
+    Mutation("D5", _CHECKS, "    if file.kind == \"ima\" and digest in stack.any_path:", "    if digest in stack.any_path:", _KEY_TESTS),
     Mutation("D5", _CHECKS, "sum(len(raw) for _, raw in kept) > MAX_KEPT or ", "", _PART_TESTS),
     Mutation("D3", _CHECKS, " or any(f.clause == \"D3\" for f in log.findings)", "", _PART_TESTS),
     Mutation("D4", _IMA, "    aggregate = _check_boot_aggregate(decode_entry(first, log.digest_size, 0), pcrs.values, findings)", "    aggregate = \"0-9\" if part else _check_boot_aggregate(decode_entry(first, log.digest_size, 0), pcrs.values, findings)", _PART_TESTS),
@@ -88,7 +94,7 @@ MUTATIONS = (
     Mutation("D5", _CHECKS, "    if log.part is not None and log.part.stack != stack.digest:", "    if False:", _PART_TESTS),
     Mutation("D5", _CHECKS, "        elif not _allowed(file, stack):", "        elif False:", _attack("test_altered_binary")),
     Mutation("D5", _CHECKS, "    if file.kind == \"verity\":\n        return False", "    if False:\n        return False", _FILE_TESTS),
-    Mutation("D5", _CHECKS, "    digest = (file.alg, file.digest)\n    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:", "    digest = (file.alg, file.digest)\n    if any(digest in files for files in stack.files.values()) or digest in stack.any_path:", _FILE_TESTS),
+    Mutation("D5", _CHECKS, "    if digest in stack.files.get(file.path, ()):", "    if any(digest in files for files in stack.files.values()):", _FILE_TESTS),
     Mutation("D5", _CHECKS, "    if rules.reject_violations and log is not None and log.violations:", "    if False:", _attack("test_violation")),
     Mutation("D5", "policy/signer.py", "    except InvalidSignature:\n        return False\n", "    except InvalidSignature:\n        return True\n", _SIGNATURE_TESTS),
     Mutation("D5", "policy/file_signature.py", "header.kind != _DIGSIG or ", "", _SIGNATURE_TESTS),

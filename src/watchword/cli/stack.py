@@ -24,10 +24,12 @@ from watchword.policy.capture import (
     capture_stack,
     captured_events,
     captured_files,
+    captured_keys,
 )
 from watchword.policy.document import load, parse_digest
 from watchword.policy.explain import explain_stack
 from watchword.policy.stack import MAX_STACK_SIZE, PAYLOAD_TYPE, CompiledStack, path_bytes
+from watchword.verify.loaded_key import LoadedKey
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
 
@@ -76,8 +78,11 @@ def capture(
       watchword stack capture --eventlog eventlog.bin --ima ima.bin --name compute --version 1.0 -o compute.json
     """
     listed: list[CapturedFile] = []
+    keys: list[LoadedKey] = []
     if ima is not None:
-        listed += captured_files(ImaLog.parse(read_bounded(ima, _MAX_LOG)))
+        log = ImaLog.parse(read_bounded(ima, _MAX_LOG))
+        listed += captured_files(log)
+        keys = captured_keys(log)
     if files is not None:
         listed += _read_files(files)
     document = capture_stack(
@@ -87,6 +92,7 @@ def capture(
         events=captured_events(EventLog.parse(read_bounded(eventlog, _MAX_LOG))),
         files=None if ima is None and files is None else listed,
         components=_components(components) if components else DEFAULT_COMPONENTS,
+        keys=keys,
     )
     parsed = CompiledStack.parse(document)
     output.write_bytes(document)

@@ -144,6 +144,8 @@ _RUNTIME = {
     "runtime-log-truncated": "The host now shows a shorter or other log than before in the same boot. " + _ATTACK,
     "runtime-file": "Find out which package the file is from. If it belongs there, add it to the next release of the "
     "stack and have that endorsed; if not, somebody changed the host.",
+    "runtime-key": "Find out whose key it is. If it belongs there, list it under runtime.keyrings in the next release "
+    "of the stack; if not, somebody tried to make the kernel accept files of their own.",
     "runtime-violation": "Files were written while they were measured, often logs in an IMA policy that is too broad: "
     "narrow the policy, reboot, or set reject_violations to false knowing that anything may have run.",
 }

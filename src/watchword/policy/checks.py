@@ -16,6 +16,7 @@ from watchword.policy.release import StackRelease
 from watchword.policy.stack import CompiledStack, path_text
 from watchword.verify.host import VerifiedHost
 from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
+from watchword.verify.loaded_key import LoadedKey
 from watchword.verify.runtime_state import MAX_KEPT, RuntimeState
 
 __all__ = ["CHECKS", "Context", "RuntimeResult", "judge_runtime", "runtime_findings"]
@@ -237,7 +238,11 @@ def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
     if file.kind == "verity":
         return False  # the digest of a hash tree: stacks list digests of contents, and the two must not be mixed up
     digest = (file.alg, file.digest)
-    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:
+    if digest in stack.files.get(file.path, ()):
+        return True
+    if file.key is not None:  # for no other reason: what a host loads makes nothing good, itself least of all
+        return file.key.fingerprint in stack.keyrings.get(file.path, ())
+    if file.kind == "ima" and digest in stack.any_path:  # a buffer is no file: a harmless file may be a bad buffer
         return True
     if file.signature is None or file.kind != "ima" or not stack.signers:
         return False
@@ -245,6 +250,8 @@ def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
 
 
 def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
+    if file.key is not None:
+        return _key_finding(stack, file.key)
     known = stack.files.get(file.path)
     if known is None:
         message, expected = "a file ran that the stack does not list", ""
@@ -253,6 +260,16 @@ def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
         expected = " or ".join(sorted(f"{digest_name(a)}:{d.hex()}" for a, d in known))
     actual = f"{'verity:' if file.kind == 'verity' else ''}{digest_name(file.alg)}:{file.digest.hex()}"
     return Finding("D5", "runtime-file", message, expected, actual, f"file {path_text(file.path)}")
+
+
+def _key_finding(stack: CompiledStack, key: LoadedKey) -> Finding:
+    known = stack.keyrings.get(key.keyring, frozenset())
+    expected = " or ".join(f"sha256:{digest.hex()}" for digest in sorted(known))
+    actual = f"sha256:{key.fingerprint.hex()}" if key.fingerprint else "not a certificate that can be read"
+    if key.subject_key_id:
+        actual += f", subject key id {key.subject_key_id.hex()}"
+    text = "a key was loaded onto a keyring for which the stack does not list it"
+    return Finding("D5", "runtime-key", text, expected, actual, f"keyring {path_text(key.keyring)}")
 
 
 def _stack_finding(

@@ -66,6 +66,7 @@ class RuntimeDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]] = {}
     any_path: tuple[str, ...] = ()
     signers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    keyrings: Annotated[dict[str, Annotated[tuple[str, ...], Meta(max_length=1024)]], Meta(max_length=64)] = {}
 
 
 class StackDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,8 +108,9 @@ class CompiledStack:
     """A stack document, ready for matching. ``digest`` is the SHA-256 of the exact document bytes.
 
     ``files`` maps an exact path (bytes) to the digests it may have, ``any_path`` holds digests that may be anywhere,
-    ``signers`` the keys whose signature makes a file good wherever it is; ``runtime`` is False when the document says
-    nothing about files. ``banks`` are the banks that every event has a digest in.
+    ``signers`` the keys whose signature makes a file good wherever it is, ``keyrings`` the keys that may be loaded onto
+    the keyring of a name (SHA-256 of each SubjectPublicKeyInfo), which makes nothing good that they sign; ``runtime``
+    is False when the document says nothing about files. ``banks`` are the banks that every event has a digest in.
     """
 
     name: str
@@ -124,6 +126,7 @@ class CompiledStack:
     files: Mapping[bytes, frozenset[FileDigest]] = field(repr=False)
     any_path: frozenset[FileDigest] = field(repr=False)
     signers: Signers = field(repr=False)
+    keyrings: Mapping[bytes, frozenset[bytes]] = field(repr=False)
     digest: bytes
 
     @classmethod
@@ -147,6 +150,7 @@ class CompiledStack:
             files=files,
             any_path=any_path,
             signers=compile_signers(_WHAT, "runtime.signers", document.runtime.signers if document.runtime else ()),
+            keyrings=_compile_keyrings(document.runtime.keyrings if document.runtime else {}),
             digest=hashlib.sha256(data).digest(),
         )
 
@@ -242,6 +246,17 @@ def _compile_runtime(
     return files, any_path
 
 
+def _compile_keyrings(document: Mapping[str, Sequence[str]]) -> dict[bytes, frozenset[bytes]]:
+    found = {}
+    for name, keys in document.items():
+        place = f"runtime.keyrings[{name!r}]"
+        digests = [parse_digest(_WHAT, place, key) for key in keys]
+        if any(alg is not Alg.SHA256 for alg, _ in digests):
+            fail(_WHAT, place, "a key is named by the SHA-256 of its SubjectPublicKeyInfo: sha256:…")
+        found[path_bytes(name, "runtime.keyrings")] = frozenset(digest for _, digest in digests)
+    return found
+
+
 def path_text(path: bytes) -> str:
     """How a document writes a path: as text, or ``hex:…`` when the bytes are not printable UTF-8."""
     try:
@@ -251,14 +266,14 @@ def path_text(path: bytes) -> str:
     return text if text.isprintable() and text and not text.startswith("hex:") else "hex:" + path.hex()
 
 
-def path_bytes(text: str) -> bytes:
+def path_bytes(text: str, where: str = "runtime.files") -> bytes:
     """The exact path that a document means by ``text``; only the form that :func:`path_text` writes is taken."""
     path = text.encode("utf-8")
     if text.startswith("hex:"):
         try:
             path = bytes.fromhex(text[4:])
         except ValueError:
-            fail(_WHAT, f"runtime.files[{text!r}]", "not hex digits after hex:")
+            fail(_WHAT, f"{where}[{text!r}]", "not hex digits after hex:")
     if not path or path_text(path) != text:
-        fail(_WHAT, f"runtime.files[{text!r}]", f"write this path as {path_text(path)!r}")
+        fail(_WHAT, f"{where}[{text!r}]", f"write this path as {path_text(path)!r}")
     return path

@@ -7,11 +7,21 @@ import struct
 from typing import NamedTuple, TypeAlias
 
 from watchword.errors import Finding, MalformedError
+from watchword.verify.loaded_key import LoadedKey, read_loaded_key
 from watchword.wire.ima_entry import AppendedSignature, MeasuredFile, PortableSignature
 from watchword.wire.ima_log import IMA_PCR, ImaEntry, decode_entry
 from watchword.wire.tpm.algorithms import HASHES, Alg
 
-__all__ = ["ALGORITHMS", "IN_PCR_10", "VIOLATIONS", "FileSignature", "RuntimeFile", "read_file", "read_files"]
+__all__ = [
+    "ALGORITHMS",
+    "IN_PCR_10",
+    "VIOLATIONS",
+    "FileSignature",
+    "RuntimeFile",
+    "digest_of",
+    "read_file",
+    "read_files",
+]
 
 _MAX_FINDINGS = 100  # entries that are described one by one; the rest are counted
 _SHA256_FIELD = b"\x28\0\0\0sha256:\0"  # how a d-ng field begins: its size, then the algorithm
@@ -30,7 +40,7 @@ class RuntimeFile(NamedTuple):
 
     ``path`` may hold any bytes but NUL; ``alg`` is Alg.NULL for a hash that no TPM has; ``kind`` is "ima", "verity"
     (an fs-verity digest) or "buffer" (kernel command line, keys, …). ``signature`` is a tuple where the template has
-    more than the ``security.ima`` attribute.
+    more than the ``security.ima`` attribute. ``key`` is what a buffer loaded onto a keyring, if it is that.
     """
 
     number: int
@@ -39,6 +49,7 @@ class RuntimeFile(NamedTuple):
     digest: bytes
     signature: bytes | tuple[FileSignature, ...] | None = None
     kind: str = "ima"
+    key: LoadedKey | None = None
 
 
 def read_files(
@@ -77,8 +88,9 @@ def read_file(raw: bytes, size: int, number: int) -> RuntimeFile | None:
         return None
     file = entry.file()
     kind = "buffer" if file.buffer is not None else file.kind
+    key = read_loaded_key(file.path, file.buffer) if file.buffer is not None else None
     alg = ALGORITHMS.get(file.algorithm, Alg.NULL)
-    return RuntimeFile(entry.number, file.path, alg, file.digest, _signature(file), kind)
+    return RuntimeFile(entry.number, file.path, alg, file.digest, _signature(file), kind, key)
 
 
 def _signature(file: MeasuredFile) -> bytes | tuple[FileSignature, ...] | None:
@@ -124,7 +136,7 @@ def _quick(raw: bytes, size: int, number: int) -> RuntimeFile | None:
         signature = raw[stop + 4 :] or None
     else:
         return None
-    return tuple.__new__(RuntimeFile, (number, path[:-1], alg, raw[begin:end], signature, "ima"))
+    return tuple.__new__(RuntimeFile, (number, path[:-1], alg, raw[begin:end], signature, "ima", None))
 
 
 def digest_of(algorithm: str, data: bytes) -> bytes | None:
