@@ -23,6 +23,7 @@ def _attack(name: str) -> tuple[str, ...]:
 
 
 _KNOWN_TESTS = ("tests/verify/test_known_files.py",)
+_CONTINUED_TESTS = ("tests/verify/test_ima_continued.py",)
 _KEY_TESTS = ("tests/policy/test_runtime_files.py",)
 _PART_TESTS = ("tests/verify/test_runtime_state.py",)
 
@@ -51,12 +52,19 @@ MUTATIONS = (
     Mutation("C6", _BOOT, "    if fatal:\n        raise Rejected(*fatal)\n", "", _BOOT_TESTS),
     Mutation("D1", "verify/host.py", "        _check_size(entries, max_entries)\n", "", ("tests/verify/test_host.py",)),
     Mutation("D1", _FILE, "            else:\n                problems.append(problem)\n", "", _IMA_TESTS),
-    Mutation("D1", _FILE, "    if entry.pcr != IMA_PCR:\n        text", "    if False:\n        text", _IMA_TESTS),
+    Mutation("D1", _FILE, "    if entry.pcr not in followed:\n        text", "    if False:\n        text", _IMA_TESTS),
     Mutation("D1", _CHECKS, "    findings = [finding for finding in log.findings if finding.fatal]\n", "    findings = []\n", _FILE_TESTS),
     Mutation("D2", _REPLAY, "        computed: bytes = logged(data).digest()\n        if computed != recorded:", "        computed: bytes = logged(data).digest()\n        if False:", _IMA_TESTS),
     Mutation("D2", _FILE, "file.buffer is None or digest_of(file.algorithm, file.buffer) == file.digest:", "True:", _IMA_TESTS),
     Mutation("D3", _IMA, "    if ahead > max_ahead:", "    if False:", _attack("test_log_ahead_of_the_quote_by_more_than_allowed")),
     Mutation("D3", _REPLAY, "        if value == quoted:\n            return", "        if length_hint(left) == 0:\n            return", _attack("test_ima_entry_dropped")),
+    Mutation("D3", "verify/ima_continued.py", "        if value != wanted[bank, pcr]:", "        if False:", _CONTINUED_TESTS),
+    Mutation("D3", "verify/host.py", "            continued={log.bank: log.left for log in boot if log.left},\n", "", _CONTINUED_TESTS),
+    Mutation("D3", "verify/host.py", "for log in boot if log.left}", "for log in boot[:1] if log.left}", _CONTINUED_TESTS),
+    Mutation("D3", "verify/ima_continued.py", "        if index >= proven and (values == wanted or raw.startswith(IN_PCR_10)):", "        if index >= proven and values == wanted:", _CONTINUED_TESTS),
+    Mutation("D5", _CHECKS, "len(log.followed) > 1 or ", "", _CONTINUED_TESTS),
+    Mutation("D5", _CHECKS, "len(log.followed) > 1 or any(not raw.startswith(IN_PCR_10) for _, raw in kept)", "len(log.followed) > 1", _CONTINUED_TESTS),
+    Mutation("D2", _IMA, "files[raw] is not None and raw.startswith(IN_PCR_10):", "files[raw] is not None:", _CONTINUED_TESTS),
     Mutation("D4", _IMA, "    if complete:\n", "    if False:\n", _attack("test_boot_aggregate_of_another_boot")),
     Mutation("D4", _IMA, "    if file.path != _BOOT_AGGREGATE or ", "    if ", _IMA_TESTS),
     Mutation("D6", _IMA, "    if found.at_seen != seen.aggregate:", "    if False:", _attack("test_log_that_does_not_continue")),
@@ -71,7 +79,7 @@ MUTATIONS = (
     Mutation("D2", _REPLAY, "        found = _search(log.columns, hasher(bank), extension, begin, quoted, mark, use_known=False)", "        found = _search(log.columns, hasher(bank), extension, begin, quoted, mark, use_known=use_known)", _KNOWN_TESTS),
     Mutation("D2", _IMA, "    if known is not None and not found.findings:", "    if known is not None:", _KNOWN_TESTS),
     Mutation("D2", _IMA, "(known is not None and known.bank is not bank)", "False", _KNOWN_TESTS),
-    Mutation("D1", _IMA, "            if files[raw] is not None:", "            if True:", _KNOWN_TESTS),
+    Mutation("D1", _IMA, "            if files[raw] is not None and raw.startswith(IN_PCR_10):", "            if raw.startswith(IN_PCR_10):", _KNOWN_TESTS),
     Mutation("D5", _KNOWN, "        if record is None or record[0] != raw or stack in record[2]:", "        if record is None or stack in record[2]:", _KNOWN_TESTS),
     Mutation("D5", _IMA, "if mark is not None and stack in mark}", "if mark is not None}", _KNOWN_TESTS),
     Mutation("D5", _IMA, "        if stack is None or self.known is None:", "        if stack is None:", _KNOWN_TESTS),

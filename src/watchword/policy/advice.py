@@ -135,7 +135,8 @@ _RUNTIME = {
     "kernel 5.8 or later.",
     "runtime-log-part": "The host sent only the new part of its log, and the authority does not have the rest, as "
     "after a reboot: let it send the whole log.",
-    "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: set CONFIG_IMA_MEASURE_PCR_IDX back to 10.",
+    "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: let the profile quote that one too, or set "
+    "CONFIG_IMA_MEASURE_PCR_IDX and the pcr= options of its policy back to 10.",
     "runtime-log-replay": "No part of the log leads to the quoted PCR 10: entries are missing, altered or reordered, "
     "or something else extends PCR 10. Collect again; reboot if it persists.",
     "runtime-log-size": "The measurement policy measures too much, or the host runs for very long without a launch: "

@@ -17,6 +17,7 @@ from watchword.policy.stack import CompiledStack, path_text
 from watchword.verify.host import VerifiedHost
 from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
 from watchword.verify.loaded_key import LoadedKey
+from watchword.verify.runtime_file import IN_PCR_10
 from watchword.verify.runtime_state import MAX_KEPT, RuntimeState
 
 __all__ = ["CHECKS", "Context", "RuntimeResult", "judge_runtime", "runtime_findings"]
@@ -227,8 +228,9 @@ def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tu
 
 
 def _state(log: VerifiedRuntimeLog, stack: CompiledStack, kept: list[tuple[int, bytes]]) -> RuntimeState | None:
-    """None when too much would have to be kept, or when a finding is about no single entry."""
-    if sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
+    """None when too much would have to be kept, a finding is about no single entry, or there are other PCRs' entries."""
+    others = len(log.followed) > 1 or any(not raw.startswith(IN_PCR_10) for _, raw in kept)
+    if others or sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
         return None
     return RuntimeState(log.seen, log.bank, log.sent.size, log.first, stack.digest, tuple(kept))
 
