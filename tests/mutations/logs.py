@@ -32,7 +32,7 @@ MUTATIONS = (
     Mutation("C2", _BOOT, "    if bank not in log.banks or not quoted:", "    if not quoted:", _BOOT_TESTS),
     Mutation("C2", _BOOT, "    if bank not in log.banks or not quoted:", "    if bank not in log.banks:", _BOOT_TESTS),
     Mutation("C2", _BOOT, "    if wrong:\n        raise Rejected(*wrong)\n", "", _BOOT_TESTS),
-    Mutation("C2", _BOOT, "    _check_replay(log, quoted, bank)\n", "", _attack("test_boot_log_of_a_good_host")),
+    Mutation("C2", _BOOT, "    left = _check_replay(log, quoted, bank, continued)\n", "    left = {}\n", _attack("test_boot_log_of_a_good_host")),
     Mutation("C2", _BOOT, "if event.pcr in pcrs and event.type", "if event.type", _BOOT_TESTS),
     Mutation("C3", _BOOT, "*_data_findings(events)]", "]", _attack("test_event_data_that_does_not_match_its_digest")),
     Mutation("C3", _BOOT, "    if event.measured is None:\n        return None\n    try:", "    try:", _BOOT_TESTS),

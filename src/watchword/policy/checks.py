@@ -228,7 +228,7 @@ def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tu
 
 
 def _state(log: VerifiedRuntimeLog, stack: CompiledStack, kept: list[tuple[int, bytes]]) -> RuntimeState | None:
-    """None when too much would have to be kept, a finding is about no single entry, or there are other PCRs' entries."""
+    """None when too much would be kept, a finding is about no single entry, or there are entries in other PCRs."""
     others = len(log.followed) > 1 or any(not raw.startswith(IN_PCR_10) for _, raw in kept)
     if others or sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
         return None
