@@ -232,7 +232,7 @@ def test_d5_a_file_that_was_not_allowed_stays_so() -> None:
 def test_what_was_not_understood_stays_so(odd: ImaEntry) -> None:
     entries = [FIRST, odd, *GOOD]
     state = state_after(entries[:4])
-    found = part(entries, state)
+    found = part(entries, state, start=4)
     assert [finding.fatal for finding in found.findings] == [True]
     assert found.findings == whole(entries).findings
 
