@@ -147,6 +147,8 @@ _RUNTIME = {
     "stack and have that endorsed; if not, somebody changed the host.",
     "runtime-key": "Find out whose key it is. If it belongs there, list it under runtime.keyrings in the next release "
     "of the stack; if not, somebody tried to make the kernel accept files of their own.",
+    "runtime-signatures": "List the files that all hosts have in the stack, which needs no signature, or measure "
+    "less. A log with signatures that nobody needs may also be meant to keep the authority busy.",
     "runtime-violation": "Files were written while they were measured, often logs in an IMA policy that is too broad: "
     "narrow the policy, reboot, or set reject_violations to false knowing that anything may have run.",
 }

@@ -11,6 +11,7 @@ from dataclasses import InitVar, dataclass
 
 from watchword.errors import Finding, Rejected
 from watchword.policy.checks import CHECKS, Context, RuntimeResult, judge_runtime
+from watchword.policy.file_signature import Work
 from watchword.policy.match import Mismatch, StackMatch, match, nearest
 from watchword.policy.profile import Level, Profile
 from watchword.policy.release import StackRelease
@@ -133,8 +134,9 @@ def appraise(
     unmatched = () if matches or closest is None else closest.findings
     candidates: Sequence[tuple[StackMatch | None, StackRelease | None]] = matches or [(None, None)]
     outcomes = []
+    work = Work()  # one for all stacks that match
     for found, release in candidates:
-        runtime = _runtime(host, profile, release)
+        runtime = _runtime(host, profile, release, work)
         results = _levels(Context(host, profile, release, unmatched, runtime.findings, challenged_at, now))
         outcomes.append((results, found, release, runtime.state))
     results, found, release, state = max(outcomes, key=lambda o: (_rank(o[0]), o[2].stack.serial if o[2] else 0))
@@ -181,11 +183,11 @@ def _compare(
     return matches, misses
 
 
-def _runtime(host: VerifiedHost, profile: Profile, release: StackRelease | None) -> RuntimeResult:
+def _runtime(host: VerifiedHost, profile: Profile, release: StackRelease | None, work: Work) -> RuntimeResult:
     """D5 once for all levels, if one of them asks."""
     if release is None or not any(level.rules.runtime == "listed" for level in profile.levels):
         return RuntimeResult((), None)
-    return judge_runtime(host.runtime, release.stack)
+    return judge_runtime(host.runtime, release.stack, work)
 
 
 def _levels(context: Context) -> tuple[LevelResult, ...]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from watchword.errors import Finding
 from watchword.policy.document import digest_name
-from watchword.policy.file_signature import is_signed
+from watchword.policy.file_signature import Work, WorkDone, is_signed
 from watchword.policy.profile import Profile, Rules
 from watchword.policy.release import StackRelease
+from watchword.policy.signer import MAX_VERIFICATIONS
 from watchword.policy.stack import CompiledStack, path_text
 from watchword.verify.host import VerifiedHost
 from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
@@ -185,12 +186,13 @@ def runtime_findings(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> tu
     return judge_runtime(log, stack).findings
 
 
-def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> RuntimeResult:
+def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack, work: Work | None = None) -> RuntimeResult:
     """D5: every measured file must be one that ``stack`` lists, with that digest at that path or at any path.
 
     A log that was not quoted, a stack without a runtime part and an entry that was not understood are findings too,
     and so is a log that was not sent whole where another stack judged the rest.
-    At most 100 files are described; the last finding counts the others.
+    At most 100 files are described; the last finding counts the others. What would need more public-key operations than
+    ``work`` has left is not looked at, and is a finding.
     """
     if log is None:
         return RuntimeResult((Finding("D5", "runtime-file", "there is no verified runtime log"),), None)
@@ -199,24 +201,38 @@ def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> Runti
     if log.part is not None and log.part.stack != stack.digest:
         text = f"the beginning of the log was not judged by stack {stack.label}: all of it is needed"
         return RuntimeResult((Finding("D5", "runtime-log-part", text, stack.digest.hex(), log.part.stack.hex()),), None)
-    kept, unlisted = _not_allowed(log, stack)
+    kept, unlisted, skipped = _not_allowed(log, stack, work or Work())
     findings = [finding for finding in log.findings if finding.fatal]
     findings += [_file_finding(stack, file) for file in unlisted[:_MAX_FILE_FINDINGS]]
     if len(unlisted) > _MAX_FILE_FINDINGS:
         text = f"and {len(unlisted) - _MAX_FILE_FINDINGS} more files"
         findings.append(Finding("D5", "runtime-file", text))
+    if skipped:
+        text = "the log has more signatures than are verified in one appraisal"
+        findings.append(
+            Finding("D5", "runtime-signatures", text, f"at most {MAX_VERIFICATIONS}", f"{skipped} more files")
+        )
     return RuntimeResult(tuple(findings), _state(log, stack, kept))
 
 
-def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tuple[int, bytes]], list[RuntimeFile]]:
-    """Every entry that ``stack`` does not allow, and those of them that are files."""
+def _not_allowed(
+    log: VerifiedRuntimeLog, stack: CompiledStack, work: Work
+) -> tuple[list[tuple[int, bytes]], list[RuntimeFile], int]:
+    """Every entry that ``stack`` does not allow, those of them that are files, and how many were too much work."""
     kept: list[tuple[int, bytes]] = []
-    cleared = False
+    cleared, skipped = False, 0
     unlisted: list[RuntimeFile] = []
     for number, raw, file in log.besides(stack.digest):
         if file is None:
             kept.append((number, raw))
-        elif not _allowed(file, stack):
+            continue
+        try:
+            allowed = _allowed(file, stack, work)
+        except WorkDone:
+            kept.append((number, raw))
+            skipped += 1
+            continue
+        if not allowed:
             kept.append((number, raw))
             unlisted.append(file)
         elif log.known is not None:
@@ -224,7 +240,7 @@ def _not_allowed(log: VerifiedRuntimeLog, stack: CompiledStack) -> tuple[list[tu
             cleared = True
     if cleared and log.known is not None and not kept:
         log.known.join(log.quoted)
-    return kept, unlisted
+    return kept, unlisted, skipped
 
 
 def _state(log: VerifiedRuntimeLog, stack: CompiledStack, kept: list[tuple[int, bytes]]) -> RuntimeState | None:
@@ -235,8 +251,8 @@ def _state(log: VerifiedRuntimeLog, stack: CompiledStack, kept: list[tuple[int, 
     return RuntimeState(log.seen, log.bank, log.sent.size, log.first, stack.digest, tuple(kept))
 
 
-def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
-    """Whether the stack lists the file, or somebody that the stack trusts signed it."""
+def _allowed(file: RuntimeFile, stack: CompiledStack, work: Work) -> bool:
+    """Whether the stack lists the file, or somebody that the stack trusts signed it. Raises WorkDone."""
     if file.kind == "verity":
         return False  # the digest of a hash tree: stacks list digests of contents, and the two must not be mixed up
     digest = (file.alg, file.digest)
@@ -248,7 +264,7 @@ def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
         return True
     if file.signature is None or file.kind != "ima" or not stack.signers:
         return False
-    return is_signed(file.alg, file.digest, file.signature, stack.signers)
+    return is_signed(file.alg, file.digest, file.signature, stack.signers, work)
 
 
 def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
