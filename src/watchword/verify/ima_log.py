@@ -88,7 +88,7 @@ class VerifiedRuntimeLog:
     @property
     def ahead(self) -> int:
         """How many entries followed the quoted ones."""
-        return self.start + len(self.sent.raws) - self.seen.entries
+        return self.start + len(self.sent.raws) - self.end
 
     def besides(self, stack: bytes | None) -> Iterator[tuple[int, bytes, RuntimeFile | None]]:
         """Number, bytes and file (None: it is no file) of each entry that ``stack`` is not known to allow."""
