@@ -17,6 +17,7 @@ with atheris.instrument_imports():
     from watchword.verify.chain import find_chain
     from watchword.verify.crl import RevocationList, check_revocation
     from watchword.verify.ek import EkClass, check_certificate
+    from watchword.verify.loaded_key import read_loaded_key
     from watchword.verify.roots import RootBundle, collect
 
 NOW = 1_795_392_000
@@ -58,6 +59,7 @@ TARGETS = (
     RevocationList.parse,
     lambda data: list(pem_certificates(data)),
     lambda data: collect({"file": data}, EkClass.HARDWARE, "fuzz"),
+    lambda data: read_loaded_key(b".ima", data),
 )
 
 

@@ -8,12 +8,23 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from watchword.agent.unseal import request_release
 from watchword.crypto.envelope import open_request
+from watchword.testing.ek_authority import EkAuthority
+from watchword.testing.tpm_keys import TpmKeys
 from watchword.testing.world import World, profile_document, stack_from_recording
+from watchword.verify.ek import EkClass
+from watchword.verify.roots import RootBundle, collect
 from watchword.wire.messages import ReleaseRequest, encode_reply, parse_request
 from watchword.wire.token import Token
+from watchword.wire.tpm.templates import EkKind
 
+# The first byte chooses the target in fuzz_certificate.py.
+_PARSE, _JUDGE, _BUNDLE, _NV, _CRL, _PEM, _COLLECT, _LOADED = (bytes([number]) for number in range(8))
+NOW = 1_795_392_000
 ROOT = Path(__file__).resolve().parent
 BOOTS = ROOT.parent / "vectors" / "boots"
 
@@ -24,7 +35,37 @@ def keep(harness: str, data: bytes) -> None:
     (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 
+def certificates() -> None:
+    """EK certificates, intermediates, revocation lists and bundles of each kind that our own authority makes."""
+    faults: tuple[dict[str, bool], ...] = ({}, {"usage": False}, {"alternative_name": False}, {"is_ca": True})
+    for key_type in ("p256", "rsa"):
+        for intermediate in (True, False):
+            maker = EkAuthority.create(key_type=key_type, intermediate=intermediate)
+            ek = TpmKeys(EkKind.P256).ek
+            issued = [maker.issue(ek, **fault) for fault in faults]
+            for der in (*issued, maker.root, *maker.intermediates):
+                for target in (_PARSE, _JUDGE, _LOADED):
+                    keep("fuzz_certificate", target + der)
+            for crl in (maker.revocation_list(now=NOW), maker.revocation_list(*issued, now=NOW)):
+                keep("fuzz_certificate", _CRL + crl)
+            whole = b"".join((issued[0], *maker.intermediates, maker.root))
+            keep("fuzz_certificate", _NV + whole + b"\xff" * 64)
+            text = b"".join(map(_pem, (maker.root, *maker.intermediates)))
+            keep("fuzz_certificate", _PEM + text)
+            keep("fuzz_certificate", _COLLECT + b"a maker\n" + text)
+            found = collect({"roots.pem": text}, EkClass.HARDWARE, "our own")
+            keep("fuzz_certificate", _BUNDLE + RootBundle("own", 1, "our own makers", found.roots).encode())
+    for kind in EkKind:
+        maker = EkAuthority.create()
+        keep("fuzz_certificate", _PARSE + maker.issue(TpmKeys(kind).ek))
+
+
+def _pem(der: bytes) -> bytes:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
 def main() -> None:
+    certificates()
     for name in ("good", "secure-boot-on"):
         keep("fuzz_tcg_log", b"\xff" + (BOOTS / name / "eventlog.bin").read_bytes())
     for name in ("good", "ima-sig", "violation"):
@@ -32,6 +73,21 @@ def main() -> None:
     keep("fuzz_ima_log", (BOOTS / "good" / "ima.txt").read_bytes())
     keep("fuzz_messages", b"\6" + profile_document())
     keep("fuzz_messages", b"\7" + stack_from_recording(BOOTS / "good"))
+    digest = hashlib.sha256(b"seed").hexdigest()
+    record = f'{{"pcr": 4, "digests": [{{"hashAlg": "sha256", "digest": "{digest}"}}]}}'
+    value = hashlib.sha256(bytes(32) + bytes.fromhex(digest)).hexdigest()
+    part = f'{{"name": "EV_IPL", "pcr": 4, "hash": "{digest}", "id": "a"}}'
+    for index, text in enumerate(
+        (
+            f"{digest}  /bin/sh\n",
+            f'{{"digests": {{"/bin/sh": ["{digest}"]}}, "excludes": ["/tmp"], "verification-keys": ""}}',
+            f"[{record}]",
+            f'{{"records": [{record}]}}',
+            f'{{"id": 4, "value": "{value}", "events": [{part}]}}',
+            f'{{"sha256": [{{"phase": "ready", "pcr": 11, "hash": "{value}"}}]}}',
+        )
+    ):
+        keep("fuzz_interop", bytes([index]) + text.encode())
     with World(BOOTS) as world:
         host = world.host()
         token = world.token()

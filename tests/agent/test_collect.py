@@ -9,7 +9,6 @@ import pytest
 from watchword.agent.collect import measure, read_log
 from watchword.errors import Unavailable
 from watchword.testing.farm import SwTpm
-from watchword.wire.evidence import MAX_LOG
 from watchword.wire.tpm.algorithms import Alg, digest
 from watchword.wire.tpm.attest import Attest, QuoteInfo
 from watchword.wire.tpm.pcr import PcrSelection, pcr_digest
@@ -77,21 +76,21 @@ def test_a_pcr_that_the_tpm_does_not_have_is_said_so(bench, swtpm: SwTpm, select
 
 def test_a_log_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_bytes(bytes(MAX_LOG))
-    assert len(read_log(path, "the log")) == MAX_LOG
-    path.write_bytes(bytes(MAX_LOG + 1))
+    path.write_bytes(bytes(300_000))
+    assert len(read_log(path, "the log", 300_000)) == 300_000
+    path.write_bytes(bytes(300_001))
     with pytest.raises(Unavailable) as failed:
-        read_log(path, "the log")
+        read_log(path, "the log", 300_000)
     assert failed.value.code == "log-size"
 
 
 def test_a_log_without_an_end_is_refused() -> None:
     with pytest.raises(Unavailable, match="larger than"):
-        read_log(Path("/dev/zero"), "the log")
+        read_log(Path("/dev/zero"), "the log", 1 << 20)
 
 
 def test_a_missing_log_comes_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as failed:
-        read_log(tmp_path / "none", "the log")
+        read_log(tmp_path / "none", "the log", 1 << 20)
     assert failed.value.code == "log-unreadable"
     assert "securityfs" in failed.value.hint

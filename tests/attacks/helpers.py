@@ -17,7 +17,7 @@ from watchword.agent.tpm.sessions import Password
 from watchword.agent.transport import Exchange, new_reply_key
 from watchword.crypto.envelope import open_reply, seal_request
 from watchword.testing.world import TestHost, Token, World
-from watchword.wire.evidence import Evidence, Purpose, binding
+from watchword.wire.evidence import MAX_EVENT_LOG, MAX_IMA_LOG, Evidence, Purpose, binding
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.messages import (
     Challenge,
@@ -139,9 +139,8 @@ def measure(
         with contextlib.suppress(TpmError):  # a bank that is switched off
             pcrs = tpm.read_pcrs(selections)
     machine = host.machine
-    return Measurements(
-        attest, signature, pcrs, read_log(machine.event_log_path, "log"), read_log(machine.ima_log_path, "log")
-    )
+    event_log = read_log(machine.event_log_path, "log", MAX_EVENT_LOG)
+    return Measurements(attest, signature, pcrs, event_log, read_log(machine.ima_log_path, "log", MAX_IMA_LOG))
 
 
 # --- what must hold after an attack ---------------------------------------------------------------------------------

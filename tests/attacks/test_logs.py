@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 
+from watchword.testing.logs import ima_entry, measured
 from watchword.testing.world import TestHost, profile_document, stack_from_recording
-from watchword.wire.ima_log import IMA_PCR, ImaEntry, ImaLog, template_digest
+from watchword.wire.ima_log import IMA_PCR, ImaEntry, ImaLog, encode_entry, template_digest
 from watchword.wire.messages import Release
 from watchword.wire.tcg_log import Event, EventLog, EventType
 from watchword.wire.tpm.algorithms import Alg, digest
@@ -224,11 +233,47 @@ def test_ima_entries_reordered(bench: Bench) -> None:
 
 
 def test_ima_entry_inserted_elsewhere(bench: Bench) -> None:
-    """IMA entry altered: a good file claimed under another PCR does not move PCR 10, and is not overlooked (D5)"""
+    """IMA entry altered: a good file claimed under another quoted PCR, which that PCR says nothing of (D3)"""
     token = bench.world.token()
     made = attempt(bench.evil, token)
     lie = edited(made, lambda entries: entries.insert(3, entries[4]._replace(pcr=11)))
-    bench.refused(token, "D1", "runtime-log-pcr", lambda: made.send(ima_log=lie), learns=True)
+    bench.refused(token, "D3", "runtime-log-replay", lambda: made.send(ima_log=lie))
+
+
+def run_entry(host: TestHost, entry: ImaEntry) -> None:
+    """The kernel measures this: into the TPM and into its log."""
+    with host.machine.tpm.client() as tpm:
+        tpm.extend(entry.pcr, {bank: template_digest(entry, bank) for bank in BANKS})
+    with host.machine.ima_log_path.open("ab") as log:
+        log.write(encode_entry(entry))
+
+
+def test_ima_entry_in_another_pcr(fresh: Bench) -> None:
+    """untrusted-host launch: a program that the kernel was told to measure into another PCR (D5)"""
+    run_entry(fresh.evil, measured(b"/usr/bin/evil", b"evil")._replace(pcr=11))
+    token = fresh.world.token()
+    made = attempt(fresh.evil, token)
+    hidden = edited(made, lambda entries: entries.pop())
+    fresh.refused(token, "C2", "boot-log-replay", lambda: made.send(ima_log=hidden), still_good=False)
+    token = fresh.world.token()
+    fresh.refused(token, "D5", "runtime-file", attempt(fresh.evil, token).send, learns=True, still_good=False)
+
+
+def test_signer_added_by_the_host(fresh: Bench) -> None:
+    """untrusted-host launch: the host loads a key of its own and signs its program with it (D5)"""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "signer")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(365))
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    run_entry(fresh.evil, ima_entry("ima-buf", b"sha256:\0" + digest(Alg.SHA256, certificate), b".ima\0", certificate))
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    blob = key.sign(digest(Alg.SHA256, b"evil"), ec.ECDSA(Prehashed(hashes.SHA256())))
+    header = struct.pack(">BBB4sH", 3, 2, 4, digest(Alg.SHA1, point)[-4:], len(blob))
+    run_entry(fresh.evil, measured(b"/usr/bin/evil", b"evil", signature=header + blob))
+    token = fresh.world.token()
+    fresh.refused(token, "D5", "runtime-key", attempt(fresh.evil, token).send, learns=True)
+    assert [f.code for f in fresh.world.decisions(token)[0].findings][:2] == ["runtime-key", "runtime-file"]
 
 
 def test_no_ima_log(bench: Bench) -> None:

@@ -27,7 +27,10 @@ from watchword.errors import MalformedError, Unavailable, UsageError
 from .helpers import NOW
 
 Command = Callable[..., tuple[int, dict[str, Any]]]
-LIMITS = Limits(body=64 * 1024, body_seconds=1.0, workers=2, waiting=2, held=128 * 1024)
+LIMITS = Limits(
+    body=64 * 1024, body_seconds=1.0, workers=2, waiting=2, held=128 * 1024,
+    large=16 * 1024, held_large=80 * 1024, workers_large=1,
+)  # fmt: skip
 
 
 class Answers:

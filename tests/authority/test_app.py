@@ -138,6 +138,46 @@ def test_too_much_at_once_is_refused_and_the_rest_is_answered(service: Service) 
     assert sum(a.status_code == 200 for a in answers) == 4
 
 
+def test_large_messages_have_room_of_their_own(service: Service) -> None:
+    """Two of 40 KiB fill it: one in work, one waiting. Others are told to come again, and small ones are served."""
+    large = b"wait...." + b"x" * (40 * 1024 - 8)
+
+    def send(body: bytes | Iterator[bytes]) -> httpx2.Response:
+        with service.client() as client:
+            return client.post("/v1/messages", content=body, headers=OCTETS)
+
+    service.answers.open.clear()
+    while service.answers.entered.acquire(blocking=False):
+        pass
+    with ThreadPoolExecutor(2) as pool:
+        pending = [pool.submit(send, large) for _ in range(2)]
+        try:
+            assert service.answers.entered.acquire(timeout=20)
+            deadline = time.monotonic() + 20
+            while (answer := send(large)).status_code != 503 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            problem(answer, 503, "overloaded")
+            assert "large" in answer.json()["detail"]
+            assert answer.headers["retry-after"] == "2"
+            problem(send(iter([large[:9000]] * 4)), 503, "overloaded")
+            assert send(b"x" * 16 * 1024).status_code == 200
+            assert not service.answers.entered.acquire(blocking=False)  # the other one waits for its turn
+        finally:
+            service.answers.open.set()
+        assert [p.result().content for p in pending] == [large[::-1]] * 2
+    assert send(large).status_code == 200
+
+
+def test_who_announces_much_and_sends_nothing_takes_no_room(service: Service) -> None:
+    head = POST + b"Content-Length: 60000\r\n\r\n"
+    with ThreadPoolExecutor(4) as pool:
+        idle = [pool.submit(talk, service, head) for _ in range(4)]
+        with service.client() as client:
+            assert client.post("/v1/messages", content=b"x" * 20_000, headers=OCTETS).status_code == 200
+        for each in idle:
+            raw_problem(each.result(), 408, "body-slow")
+
+
 # -- raw HTTP ------------------------------------------------------------------------------------------------------
 
 

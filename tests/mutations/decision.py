@@ -66,7 +66,7 @@ MUTATIONS = (
     _without("D5", "no_violations"),
     Mutation("E5", "policy/checks_boot.py", "found is not rules.secure_boot:", "found is (not rules.secure_boot):", _attack("logs", "test_secure_boot_hidden_by_type")),
     Mutation("E5", _APPRAISE, "    _check_quoted(host, profile)\n", "", _TESTS),
-    _without("D3", "log_ahead"),
+    _without("D3", "log_ahead", _WATCH_TESTS),
     Mutation("W1", _ATTEST, "    selections_for(known.profiles)  # W1\n", "", _WATCH_TESTS),
     Mutation("W2", _ATTEST, "    _check_new(host.pcrs.clock_info, known.last)\n", "", _WATCH_TESTS),
     Mutation("W2", _ATTEST, "            _check_new(Attest.parse(evidence.attest).clock_info, known.last)\n", "            pass\n", _WATCH_TESTS),

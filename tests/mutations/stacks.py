@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation("C6", _KNOWN, "    if len(texts) != 1 or", "    if not texts or", _TESTS),
     Mutation("E3", _STACK, "        if value not in [digest_of(alg, form) for form in forms]:", "        if False:", _TESTS),
     Mutation("E3", _RELEASE, "if r.stack.known_bad and r.in_force(now)]", "if r.stack.known_bad]", _BAD_TESTS),
-    Mutation("E3", _RUNTIME, "        elif (files and (file.alg, file.digest) in files) or not _allowed(file, stack):", "        elif not _allowed(file, stack):", _BAD_TESTS),
+    Mutation("E3", _RUNTIME, "            refused = (files and (file.alg, file.digest) in files) or not _allowed(file, stack, work)", "            refused = not _allowed(file, stack, work)", _BAD_TESTS),
     Mutation("E3", _RUNTIME, "    judge = bad.judge_id(stack.digest)\n", "    judge = stack.digest\n", _BAD_TESTS),
     Mutation("E3", _RUNTIME, "    if log.part is not None:\n        text = \"the beginning of the log was not searched", "    if False:\n        text = \"the beginning of the log was not searched", _BAD_TESTS),
     Mutation("E3", "policy/teach.py", "            if (alg, value) in bad.files:", "            if False:", _BAD_TESTS),

@@ -123,6 +123,15 @@ def test_d1_a_log_that_does_not_parse(good: RecordedHost) -> None:
         good.verify(ima_log=b"")
 
 
+def test_d1_a_log_with_too_many_entries_is_refused_before_it_is_hashed(good: RecordedHost) -> None:
+    entries = ImaLog.parse(good.ima_log)
+    count = len(entries.entries)
+    good.verify(max_entries=count)
+    assert fails(lambda: good.verify(max_entries=count - 1)) == "D1 runtime-log-size"
+    junk = replace(entries, entries=(*entries.entries, entries.entries[-1]._replace(data=b"junk"))).encode()
+    assert fails(lambda: good.verify(ima_log=junk, max_entries=count)) == "D1 runtime-log-size"
+
+
 def test_d3_a_log_without_its_end(good: RecordedHost) -> None:
     entries = ImaLog.parse(good.ima_log)
     short = replace(entries, entries=entries.entries[:-1]).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import struct
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from watchword.errors import MalformedError
 from watchword.testing.logs import boot_aggregate, ima_entry, ima_log, measured, violation
 from watchword.wire.ima_ascii import looks_ascii, parse_ascii
-from watchword.wire.ima_log import MAX_ENTRY, ImaEntry, ImaLog, MeasuredFile, replay, template_digest
+from watchword.wire.ima_log import MAX_ENTRY, MAX_LOG, ImaEntry, ImaLog, MeasuredFile, replay, template_digest
 from watchword.wire.tpm.algorithms import Alg
 
 D = b"sha256:\0" + bytes(range(32))
@@ -111,12 +112,30 @@ def test_unknown_templates_are_kept_and_counted() -> None:
         ima_entry("ima-ng", D, b"/a\0")._replace(data=b"\xff\xff\xff\xff"),
         ima_entry("d-ng|d-ng", D, D),
         ima_entry("d-ng|", D, b""),
+        ima_entry("ima-ng", b"sha256", b"/a\0"),
+        ima_entry("d|n", bytes(19), b"/a\0"),
+        ima_entry("d|n", b"", b"/a\0"),
     ],
 )
 def test_content_that_is_not_understood(entry: ImaEntry) -> None:
     log = ImaLog.parse(ima_log([entry]).encode())
     with pytest.raises(MalformedError):
         log.entries[0].file()
+
+
+def test_a_field_that_is_cut_short_is_told_from_one_too_many() -> None:
+    entry = ima_entry("ima-ng", D, b"/a\0")
+    with pytest.raises(MalformedError, match="'n-ng' is cut short"):
+        entry._replace(data=entry.data[:-1]).fields()
+    with pytest.raises(MalformedError, match="bytes after the last field"):
+        entry._replace(data=entry.data + b"\0").fields()
+
+
+def test_a_log_beyond_the_limit_is_refused_before_it_is_copied() -> None:
+    with mmap.mmap(-1, MAX_LOG + 1) as pages, memoryview(pages) as view:
+        for parse in (ImaLog.parse, lambda data: ImaLog.parse_part(data, 20)):
+            with pytest.raises(MalformedError, match=f"{MAX_LOG + 1} bytes long, {MAX_LOG} are allowed"):
+                parse(view)
 
 
 def raw(pcr: int = 10, name: bytes = b"ima-ng", size: int = 4, data: bytes = b"data") -> bytes:
@@ -131,6 +150,8 @@ def raw(pcr: int = 10, name: bytes = b"ima-ng", size: int = 4, data: bytes = b"d
         raw()[:-1],
         raw()[:20],
         raw()[:33],
+        raw()[:34],
+        raw()[:37],
         raw() + b"\n",
         raw(pcr=24),
         raw(name=b""),
@@ -142,11 +163,30 @@ def raw(pcr: int = 10, name: bytes = b"ima-ng", size: int = 4, data: bytes = b"d
         struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(20) + struct.pack("<I", 3) + b"a\0b",
         struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(20) + struct.pack("<I", 256) + b"a" * 256,
         struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(20) + struct.pack("<I", 9) + b"cut",
+        struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(23),
     ],
 )
 def test_broken_logs_are_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
         ImaLog.parse(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw(size=0, data=b""),
+        raw(size=MAX_ENTRY, data=bytes(MAX_ENTRY)),
+        struct.pack("<I20sI", 10, b"\1" * 20, 3) + b"ima" + bytes(24),
+    ],
+    ids=["empty", "largest", "old and without a name"],
+)
+def test_the_smallest_and_the_largest_entry(data: bytes) -> None:
+    assert ImaLog.parse(data * 2).encode() == data * 2
+
+
+def test_a_name_that_is_cut_short_is_said_so() -> None:
+    with pytest.raises(MalformedError, match="the name of a template is 6 bytes long"):
+        ImaLog.parse(raw() + raw()[:33])
 
 
 def readable(entry: ImaEntry, *fields: str) -> bytes:

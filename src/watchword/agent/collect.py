@@ -12,7 +12,8 @@ from pathlib import Path
 
 from watchword.agent.tpm.client import Tpm
 from watchword.errors import Unavailable
-from watchword.wire.evidence import MAX_LOG
+from watchword.wire import ima_log
+from watchword.wire.evidence import MAX_EVENT_LOG, MAX_IMA_LOG
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tpm.attest import Attest
 from watchword.wire.tpm.pcr import PcrValues, Selections
@@ -21,6 +22,8 @@ __all__ = ["RUNTIME_PCR", "Measurements", "measure", "read_log"]
 
 RUNTIME_PCR = 10
 _CHUNK = 256 * 1024
+_RUNTIME = "the kernel's measurement log (IMA)"
+_HINT = "Reboot the host, and look at what its measurement policy measures."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,13 @@ def measure(
     TPM does not have what was selected, ``log-unreadable``, ``log-size``; or a TPM error.
     """
     _check_banks(tpm, selections)
-    firmware = read_log(event_log, "the firmware's event log")
+    firmware = read_log(event_log, "the firmware's event log", MAX_EVENT_LOG)
     attest, signature, pcrs = tpm.quote_values(selections, extra_data)
     asked = any(RUNTIME_PCR in selection.pcrs for selection in selections)
-    runtime = read_log(runtime_log, "the kernel's measurement log (IMA)") if asked else b""
+    runtime = read_log(runtime_log, _RUNTIME, ima_log.MAX_LOG) if asked else b""
     ima_from, runtime = _new_part(runtime, on_file, Attest.parse(attest).clock_info.reset_count)
+    if len(runtime) > MAX_IMA_LOG:
+        raise Unavailable("log-size", f"{_RUNTIME} has {len(runtime)} new bytes, {MAX_IMA_LOG} can be sent", hint=_HINT)
     return Measurements(attest, signature, pcrs, firmware, runtime, ima_from)
 
 
@@ -80,16 +85,19 @@ def _check_banks(tpm: Tpm, selections: Selections) -> None:
             )
 
 
-def read_log(path: Path, what: str) -> bytes:
-    """The whole of a kernel log file, at most 8 MiB. Raises :class:`Unavailable` (``log-unreadable``, ``log-size``)."""
+def read_log(path: Path, what: str, limit: int) -> bytes:
+    """The whole of a kernel log file, at most ``limit`` bytes.
+
+    Raises :class:`Unavailable` (``log-unreadable``, ``log-size``).
+    """
     data = bytearray()
     try:
         with path.open("rb", buffering=0) as file:
             # Files of securityfs have no size: read until the end.
             while chunk := file.read(_CHUNK):
                 data += chunk
-                if len(data) > MAX_LOG:
-                    raise Unavailable("log-size", f"{what} is larger than {MAX_LOG} bytes")
+                if len(data) > limit:
+                    raise Unavailable("log-size", f"{what} is larger than {limit} bytes", hint=_HINT)
     except OSError as error:
         raise Unavailable(
             "log-unreadable",

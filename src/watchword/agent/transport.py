@@ -43,7 +43,7 @@ class Exchange(Protocol):
     """Carries one sealed request and brings back one sealed reply."""
 
     def send(self, sealed: bytes) -> bytes:
-        """``sealed`` is at most 16 MiB, the reply at most 128 KiB. Raises :class:`Unavailable`."""
+        """``sealed`` is at most 73 MiB, the reply at most 128 KiB. Raises :class:`Unavailable`."""
         ...
 
     def close(self) -> None:

@@ -76,8 +76,11 @@ class Launches:
         """The sealed reply to a sealed request. Raises :class:`MalformedError` when it cannot even be opened."""
         keys = self._keyring()
         plain, reply_key = open_request(sealed, keys.sealing_keys)
+        del sealed  # a first runtime log is large: no copy of it is kept longer than needed
         try:
-            reply = self._answer(parse_request(plain), reply_key, keys)
+            request = parse_request(plain)
+            del plain
+            reply = self._answer(request, reply_key, keys)
         except WatchwordError as error:
             reply = _refusal(error)
         return seal_reply(encode_reply(reply), reply_key)

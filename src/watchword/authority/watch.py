@@ -99,7 +99,7 @@ class Watch:
             return None
         runtime = host.runtime
         entries = runtime.seen.entries if runtime else 0
-        quoted = runtime.sent.raws[: entries - runtime.start] if runtime else []
+        quoted = runtime.sent.raws[: runtime.end - runtime.start] if runtime else []
         return Kept(
             Record.of(evidence, host, bound, challenged_at, entries),
             self._store.packed(evidence.event_log),

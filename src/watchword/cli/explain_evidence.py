@@ -37,6 +37,7 @@ NOT_CHECKED = (
 )
 _MAX_SMALL = 64 * 1024  # bytes of a quote, a key or the PCR values
 _NONCE_SIZE = 32
+_MAX_ENTRIES = 1 << 22  # the folder has the whole log of a host that sends it in parts
 _HINT = "Collect it again on the host: watchword agent evidence FOLDER"
 
 
@@ -117,6 +118,7 @@ def _verify(evidence: EvidenceFolder, profile: Profile, ek_class: EkClass) -> Ve
         last=None,
         seen=None,
         max_ahead=profile.max_log_ahead,
+        max_entries=_MAX_ENTRIES,
     )
 
 

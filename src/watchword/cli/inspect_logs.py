@@ -9,6 +9,8 @@ from typing import Any
 from watchword.cli.output import finding_document, printable
 from watchword.errors import Finding, MalformedError
 from watchword.verify.boot_log import UnverifiedBootLog, examine
+from watchword.verify.loaded_key import read_loaded_key
+from watchword.verify.runtime_file import digest_of
 from watchword.wire import ima_log, tcg_log
 from watchword.wire.ima_ascii import looks_ascii, parse_ascii
 from watchword.wire.ima_log import ImaLog
@@ -18,6 +20,7 @@ from watchword.wire.tpm.algorithms import HASHES, Alg, digest, digest_size
 __all__ = ["describe_event_log", "describe_ima_log", "event_log_text", "ima_log_text"]
 
 _MAX_FINDINGS = 100
+_MAX_KEYS = 1000
 # The bank whose digests tie data to events: the strongest that every machine can compute comes first.
 _PREFERRED = (Alg.SHA256, Alg.SHA384, Alg.SHA512, Alg.SM3_256, Alg.SHA3_256, Alg.SHA3_384, Alg.SHA3_512, Alg.SHA1)
 _IMA_BANKS = (Alg.SHA1, Alg.SHA256, Alg.SHA384, Alg.SHA512)
@@ -114,6 +117,7 @@ def describe_ima_log(data: bytes, *, entries: bool = False) -> dict[str, Any]:
         "pcrs": pcrs,
         "templates": dict(Counter(entry.template for entry in log.entries)),
         "findings": [_finding_document(finding) for finding in findings[:_MAX_FINDINGS]],
+        "keys": [key for entry in log.entries if (key := _key_document(entry)) is not None][:_MAX_KEYS],
     }
     if logged is Alg.SHA1 and not unproven:
         padded = {_name(bank): _hex(ima_log.replay(log, bank, padded=True)) for bank in _IMA_BANKS[1:]}
@@ -165,6 +169,24 @@ def _entry_document(entry: ima_log.ImaEntry) -> dict[str, Any]:
     return document
 
 
+def _key_document(entry: ima_log.ImaEntry) -> dict[str, Any] | None:
+    """The key that an entry says was loaded onto a keyring; ``tied`` when the entry's digest is that of the key."""
+    try:
+        file = entry.file()
+    except MalformedError:
+        return None
+    key = read_loaded_key(file.path, file.buffer) if file.buffer is not None and not entry.violation else None
+    if key is None or file.buffer is None:
+        return None
+    return {
+        "entry": entry.number,
+        "keyring": printable(key.keyring.decode("utf-8", "backslashreplace")),
+        "key": f"sha256:{key.fingerprint.hex()}" if key.fingerprint else "",
+        "subject_key_id": key.subject_key_id.hex(),
+        "tied": digest_of(file.algorithm, file.buffer) == file.digest,
+    }
+
+
 def _hex(values: Mapping[int, bytes]) -> dict[str, str]:
     return {str(pcr): value.hex() for pcr, value in values.items()}
 
@@ -197,6 +219,10 @@ def ima_log_text(document: Mapping[str, Any]) -> str:
     lines = [f"runtime log, {document['entries']} entries ({kinds}), {document['violations']} violations"]
     for entry in document.get("list", ()):
         lines.append(f"  pcr {entry['pcr']} {entry['digest']} {entry.get('path', entry.get('error'))}")
+    for key in document["keys"]:
+        name = key["key"] or "a key that cannot be read"
+        tied = "" if key["tied"] else ", NOT what was measured"
+        lines.append(f"keyring {key['keyring']} got {name}, subject key id {key['subject_key_id'] or 'none'}{tied}")
     return "\n".join(lines + _pcr_lines(document) + _finding_lines(document))
 
 

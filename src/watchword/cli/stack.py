@@ -10,7 +10,10 @@ import click
 
 from watchword.cli.output import emit, json_option, note
 from watchword.cli.profile import read_bounded
+from watchword.cli.stack_diff import diff
 from watchword.cli.stack_endorse import endorse, endorsements
+from watchword.cli.stack_expect import compare_with, in_json, in_words
+from watchword.cli.stack_interop import export, import_
 from watchword.errors import UsageError
 from watchword.policy.capture import (
     DEFAULT_COMPONENTS,
@@ -18,10 +21,12 @@ from watchword.policy.capture import (
     capture_stack,
     captured_events,
     captured_files,
+    captured_keys,
 )
 from watchword.policy.document import load, parse_digest
 from watchword.policy.explain import explain_stack
 from watchword.policy.stack import MAX_STACK_SIZE, CompiledStack, path_bytes
+from watchword.verify.loaded_key import LoadedKey
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
 
@@ -69,8 +74,11 @@ def capture(
       watchword stack capture --eventlog eventlog.bin --ima ima.bin --name compute --version 1.0 -o compute.json
     """
     listed: list[CapturedFile] = []
+    keys: list[LoadedKey] = []
     if ima is not None:
-        listed += captured_files(ImaLog.parse(read_bounded(ima, _MAX_LOG)))
+        log = ImaLog.parse(read_bounded(ima, _MAX_LOG))
+        listed += captured_files(log)
+        keys = captured_keys(log)
     if files is not None:
         listed += _read_files(files)
     document = capture_stack(
@@ -80,6 +88,7 @@ def capture(
         events=captured_events(EventLog.parse(read_bounded(eventlog, _MAX_LOG))),
         files=None if ima is None and files is None else listed,
         components=_components(components) if components else DEFAULT_COMPONENTS,
+        keys=keys,
     )
     parsed = CompiledStack.parse(document)
     output.write_bytes(document)
@@ -89,16 +98,21 @@ def capture(
 
 @stack.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--expect", multiple=True, type=click.Path(path_type=Path), help="PCR values that somebody computed.")
 @json_option
-def check(file: Path, as_json: bool) -> None:
-    """Say in words what a stack means.
+def check(file: Path, expect: tuple[Path, ...], as_json: bool) -> int:
+    """Say in words what a stack means, and whether it leads to expected PCR values. Ends with 3 when it does not.
 
     \b
     Example:
-      watchword stack check compute.json
+      watchword stack check compute.json --expect all-pcrs.json
     """
     parsed = CompiledStack.parse(read_bounded(file, MAX_STACK_SIZE))
-    emit(_summary(parsed), "\n".join(explain_stack(parsed)), as_json=as_json)
+    found = [(path.name, each) for path in expect for each in compare_with(parsed, path)]
+    document = _summary(parsed) | ({"expected": [in_json(*each) for each in found]} if expect else {})
+    lines = explain_stack(parsed) + [line for each in found for line in in_words(*each)]
+    emit(document, "\n".join(lines), as_json=as_json)
+    return 0 if all(each.holds == "yes" for _, each in found) else 3
 
 
 for _command in (endorse, endorsements):
@@ -138,3 +152,7 @@ def _read_files(file: Path) -> list[CapturedFile]:
             alg, value = parse_digest("files", json.dumps(text), digest)
             listed.append((path_bytes(text), alg, value))
     return listed
+
+
+for _command in (diff, export, import_):
+    stack.add_command(_command)

@@ -142,13 +142,20 @@ _RUNTIME = {
     "kernel 5.8 or later.",
     "runtime-log-part": "The host sent only the new part of its log, and the authority does not have the rest, as "
     "after a reboot: let it send the whole log.",
-    "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: set CONFIG_IMA_MEASURE_PCR_IDX back to 10.",
+    "runtime-log-pcr": "IMA writes to another PCR than 10 on this host: let the profile quote that one too, or set "
+    "CONFIG_IMA_MEASURE_PCR_IDX and the pcr= options of its policy back to 10.",
     "runtime-log-replay": "No part of the log leads to the quoted PCR 10: entries are missing, altered or reordered, "
     "or something else extends PCR 10. Collect again; reboot if it persists.",
+    "runtime-log-size": "The measurement policy measures too much, or the host runs for very long without a launch: "
+    "reboot it, and narrow its policy.",
     "runtime-log-template": "The kernel writes entries that cannot be read: use ima_template=ima-ng or ima-sig.",
     "runtime-log-truncated": "The host now shows a shorter or other log than before in the same boot. " + _ATTACK,
     "runtime-file": "Find out which package the file is from. If it belongs there, add it to the next release of the "
     "stack and have that endorsed; if not, somebody changed the host.",
+    "runtime-key": "Find out whose key it is. If it belongs there, list it under runtime.keyrings in the next release "
+    "of the stack; if not, somebody tried to make the kernel accept files of their own.",
+    "runtime-signatures": "List the files that all hosts have in the stack, which needs no signature, or measure "
+    "less. A log with signatures that nobody needs may also be meant to keep the authority busy.",
     "runtime-violation": "Files were written while they were measured, often logs in an IMA policy that is too broad: "
     "narrow the policy, reboot, or set reject_violations to false knowing that anything may have run.",
 }

@@ -12,6 +12,7 @@ from dataclasses import InitVar, dataclass
 from watchword.errors import Finding, Rejected
 from watchword.policy.checks import CHECKS, Context, bad_boot
 from watchword.policy.command_line import known_command_line
+from watchword.policy.file_signature import Work
 from watchword.policy.known_bad import KnownBad
 from watchword.policy.match import Mismatch, StackMatch, match, nearest
 from watchword.policy.profile import Level, Profile
@@ -139,8 +140,9 @@ def appraise(
     candidates: Sequence[tuple[StackMatch | None, StackRelease | None]] = matches or [(None, None)]
     shown = bad_boot(host, [release.digest for _, release in matches], bad)
     outcomes = []
+    work = Work()  # one for all stacks that match
     for found, release in candidates:
-        runtime = _runtime(host, profile, release, bad)
+        runtime = _runtime(host, profile, release, bad, work)
         context = Context(
             host=host,
             profile=profile,
@@ -200,11 +202,13 @@ def _compare(
     return matches, misses
 
 
-def _runtime(host: VerifiedHost, profile: Profile, release: StackRelease | None, bad: KnownBad) -> RuntimeResult:
+def _runtime(
+    host: VerifiedHost, profile: Profile, release: StackRelease | None, bad: KnownBad, work: Work
+) -> RuntimeResult:
     """D5 once for all levels, if one of them asks; what is known to be bad is looked for in any case."""
     if release is None or not any(level.rules.runtime == "listed" for level in profile.levels):
         return RuntimeResult((), None, bad_files(host.runtime, bad))
-    return judge_runtime(host.runtime, release.stack, bad)
+    return judge_runtime(host.runtime, release.stack, bad, work)
 
 
 def _levels(context: Context) -> tuple[LevelResult, ...]:

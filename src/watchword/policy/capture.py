@@ -16,11 +16,20 @@ from watchword.errors import UsageError
 from watchword.policy.document import DIGEST_NAMES, digest_name
 from watchword.policy.stack import DEBUG_PCRS, RUNTIME_PCR, CompiledStack, path_text
 from watchword.verify.boot_event import describe
+from watchword.verify.loaded_key import LoadedKey, read_loaded_key
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog, EventType
 from watchword.wire.tpm.algorithms import Alg
 
-__all__ = ["DEFAULT_COMPONENTS", "CapturedEvent", "CapturedFile", "capture_stack", "captured_events", "captured_files"]
+__all__ = [
+    "DEFAULT_COMPONENTS",
+    "CapturedEvent",
+    "CapturedFile",
+    "capture_stack",
+    "captured_events",
+    "captured_files",
+    "captured_keys",
+]
 
 # 1, 5 and 6 differ from machine to machine (boot order, disk identifiers, serial numbers); 15 has the machine id.
 DEFAULT_COMPONENTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
@@ -42,6 +51,7 @@ def capture_stack(
     files: Iterable[CapturedFile] | None,
     components: Mapping[str, Sequence[int]] = DEFAULT_COMPONENTS,
     not_after: int | None = None,
+    keys: Iterable[LoadedKey] = (),
 ) -> bytes:
     """The JSON document of a stack that matches exactly these ``events`` and lists these ``files``.
 
@@ -66,6 +76,8 @@ def capture_stack(
         document["not_after"] = not_after
     if files is not None:
         document["runtime"] = {"files": _files(files)}
+        if keyrings := _keyrings(keys):
+            document["runtime"]["keyrings"] = keyrings
     data = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
     CompiledStack.parse(data)  # what we write must be what we read
     return data
@@ -93,8 +105,22 @@ def captured_files(log: ImaLog) -> list[CapturedFile]:
             continue
         file = entry.file()
         alg = DIGEST_NAMES.get(file.algorithm.replace("-", "_"))
+        if file.buffer is not None and read_loaded_key(file.path, file.buffer) is not None:
+            continue  # captured_keys
         if alg is not None and file.kind == "ima" and file.path != _BOOT_AGGREGATE:
             found.append((file.path, alg, file.digest))
+    return found
+
+
+def captured_keys(log: ImaLog) -> list[LoadedKey]:
+    """The keys that ``log`` says were loaded onto keyrings, as far as they can be read."""
+    found: list[LoadedKey] = []
+    for entry in log.entries:
+        if entry.pcr == RUNTIME_PCR and not entry.violation:
+            file = entry.file()
+            key = read_loaded_key(file.path, file.buffer) if file.buffer is not None else None
+            if key is not None and key.fingerprint:
+                found.append(key)
     return found
 
 
@@ -130,6 +156,13 @@ def _files(files: Iterable[CapturedFile]) -> dict[str, list[str]]:
         if alg in DIGEST_NAMES.values():
             found.setdefault(path_text(path), set()).add(f"{digest_name(alg)}:{digest.hex()}")
     return {path: sorted(found[path]) for path in sorted(found)}
+
+
+def _keyrings(keys: Iterable[LoadedKey]) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {}
+    for key in keys:
+        found.setdefault(path_text(key.keyring), set()).add(f"sha256:{key.fingerprint.hex()}")
+    return {name: sorted(found[name]) for name in sorted(found)}
 
 
 def _note(text: str) -> str:

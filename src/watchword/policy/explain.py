@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from watchword.policy.document import digest_name
 from watchword.policy.profile import Profile, Rules
-from watchword.policy.stack import RUNTIME_PCR, CompiledStack
+from watchword.policy.stack import RUNTIME_PCR, CompiledStack, path_text
 from watchword.wire.tpm.algorithms import hash_name
 
 __all__ = ["Change", "compare_profiles", "explain_profile", "explain_stack"]
@@ -133,6 +133,8 @@ def explain_stack(stack: CompiledStack) -> list[str]:
         lines.append(f"PCRs {_numbers(silent)} must have no event at all.")
     if stack.runtime:
         lines.append(f"Lists {len(stack.files)} paths, and {len(stack.any_path)} digests that may be anywhere.")
+        for keyring, keys in sorted(stack.keyrings.items()):
+            lines.append(f"Keyring {path_text(keyring)} may hold {len(keys)} keys, whose signatures count for nothing.")
     else:
         lines.append("Says nothing about what runs after the boot.")
     return lines

@@ -36,6 +36,7 @@ _OTHERS = (
     re.compile(r"event (?P<event>\d{1,9})"),
     re.compile(r"entry (?P<entry>\d{1,9})"),
     re.compile(r"file (?P<file>.+)"),
+    re.compile(r"keyring (?P<keyring>.+)"),
     re.compile(r"stack (?P<stack>.+)"),
 )
 _STACK = re.compile(r"stack (\S+ \S+)")
@@ -53,6 +54,7 @@ class Place:
     component: str = ""
     stack: str = ""
     file: str = ""
+    keyring: str = ""
     entry: int | None = None
 
     def document(self) -> dict[str, Any]:
@@ -63,6 +65,8 @@ class Place:
         parts = []
         if self.file:
             parts.append(self.file)
+        if self.keyring:
+            parts.append(f"keyring {self.keyring}")
         if self.entry is not None:
             parts.append(f"entry {self.entry} of the log")
         if self.pcr is not None:

@@ -15,36 +15,46 @@ import hashlib
 
 from watchword.policy import file_signature_appended, file_signature_portable
 from watchword.policy.signature_header import KERNEL_NUMBERS, SignatureHeader
-from watchword.policy.signer import HASHES, Signers, compile_signers
+from watchword.policy.signer import HASHES, Signers, Work, WorkDone, compile_signers
 from watchword.verify.runtime_file import FileSignature
 from watchword.wire.ima_entry import AppendedSignature, PortableSignature
 from watchword.wire.tpm.algorithms import Alg
 
-__all__ = ["Signers", "compile_signers", "is_signed"]
+__all__ = ["Signers", "Work", "WorkDone", "compile_signers", "is_signed"]
 
 _DIGSIG = 3  # EVM_IMA_XATTR_DIGSIG; 6 signs an fs-verity digest, which is not that of the content
 
 
-def is_signed(alg: Alg, digest: bytes, signature: FileSignature | tuple[FileSignature, ...], signers: Signers) -> bool:
-    """Whether one of ``signers`` vouches for the file with this ``digest``, by any of the signatures logged with it."""
+def is_signed(
+    alg: Alg,
+    digest: bytes,
+    signature: FileSignature | tuple[FileSignature, ...],
+    signers: Signers,
+    work: Work | None = None,
+) -> bool:
+    """Whether one of ``signers`` vouches for the file with this ``digest``, by any of the signatures logged with it.
+
+    Raises :class:`WorkDone` when that would take more than ``work`` is left.
+    """
     if alg not in HASHES:
         return False
     signatures = signature if isinstance(signature, tuple) else (signature,)
-    return any(_vouches(alg, digest, one, signers) for one in signatures)
+    left = work or Work()
+    return any(_vouches(alg, digest, one, signers, left) for one in signatures)
 
 
-def _vouches(alg: Alg, digest: bytes, signature: FileSignature, signers: Signers) -> bool:
+def _vouches(alg: Alg, digest: bytes, signature: FileSignature, signers: Signers, work: Work) -> bool:
     if isinstance(signature, AppendedSignature):
-        return file_signature_appended.vouches(signature, signers)
+        return file_signature_appended.vouches(signature, signers, work)
     if isinstance(signature, PortableSignature):
-        return file_signature_portable.vouches(alg, digest, signature, signers)
-    return _attribute_vouches(alg, digest, signature, signers)
+        return file_signature_portable.vouches(alg, digest, signature, signers, work)
+    return _attribute_vouches(alg, digest, signature, signers, work)
 
 
-def _attribute_vouches(alg: Alg, digest: bytes, attribute: bytes, signers: Signers) -> bool:
+def _attribute_vouches(alg: Alg, digest: bytes, attribute: bytes, signers: Signers, work: Work) -> bool:
     header = SignatureHeader.parse(attribute)
     if header is None or header.kind != _DIGSIG or header.alg is not alg or header.version not in (2, 3):
         return False
     if header.version == 3:
         digest = hashlib.new(HASHES[alg].name, bytes((_DIGSIG, KERNEL_NUMBERS[alg])) + digest).digest()
-    return header.verifies(digest, signers)
+    return header.verifies(digest, signers, work)

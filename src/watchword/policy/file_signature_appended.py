@@ -22,7 +22,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from watchword.errors import MalformedError
-from watchword.policy.signer import HASHES, Key, Signers, verifies
+from watchword.policy.signer import HASHES, Key, Signers, Work, verifies
 from watchword.verify.der import NULL, SEQUENCE, SET, Der, explicit, implicit, whole_sequence
 from watchword.verify.runtime_file import ALGORITHMS
 from watchword.wire.ima_entry import AppendedSignature
@@ -63,7 +63,7 @@ class _Signer(NamedTuple):
     signature: bytes
 
 
-def vouches(appended: AppendedSignature, signers: Signers) -> bool:
+def vouches(appended: AppendedSignature, signers: Signers, work: Work) -> bool:
     """Whether the message is a signature by one of ``signers`` over the digest that was logged with it."""
     try:
         signer = _read(appended.message)
@@ -78,7 +78,7 @@ def vouches(appended: AppendedSignature, signers: Signers) -> bool:
             return False
     # The message names its key by a certificate or an identifier of the signer's choice: all keys are tried.
     keys = [key for same in signers.values() for key in same if isinstance(key, signer.key_type)]
-    return any(verifies(key, signer.signature, signer.alg, signed) for key in keys)
+    return any(verifies(key, signer.signature, signer.alg, signed, work) for key in keys)
 
 
 def _read(message: bytes) -> _Signer:

@@ -16,7 +16,7 @@ import hashlib
 import struct
 
 from watchword.policy.signature_header import KERNEL_NUMBERS, SignatureHeader
-from watchword.policy.signer import HASHES, Signers
+from watchword.policy.signer import HASHES, Signers, Work
 from watchword.wire.ima_entry import PortableSignature
 from watchword.wire.tpm.algorithms import Alg
 
@@ -29,7 +29,7 @@ _MAX_ATTRIBUTES = 64
 _PREFIX = b"security."  # what the kernel demands of attributes that are to be protected
 
 
-def vouches(alg: Alg, digest: bytes, signature: PortableSignature, signers: Signers) -> bool:
+def vouches(alg: Alg, digest: bytes, signature: PortableSignature, signers: Signers, work: Work) -> bool:
     """Whether one of ``signers`` signed a file with this ``digest`` and the owner and attributes that were logged."""
     header = SignatureHeader.parse(signature.attribute)
     if header is None or (header.kind, header.version) != (_PORTABLE_DIGSIG, _VERSION):
@@ -39,7 +39,7 @@ def vouches(alg: Alg, digest: bytes, signature: PortableSignature, signers: Sign
     if (len(signature.uid), len(signature.gid), len(signature.mode)) != (4, 4, 2):
         return False
     signed = signature.values + _MISC.pack(signature.uid, signature.gid, signature.mode)
-    return header.verifies(hashlib.new(HASHES[header.alg].name, signed).digest(), signers)
+    return header.verifies(hashlib.new(HASHES[header.alg].name, signed).digest(), signers, work)
 
 
 def _attributes(signature: PortableSignature) -> dict[bytes, bytes]:

@@ -7,10 +7,13 @@ from itertools import islice
 
 from watchword.errors import Finding
 from watchword.policy.document import digest_name
-from watchword.policy.file_signature import is_signed
+from watchword.policy.file_signature import Work, WorkDone, is_signed
 from watchword.policy.known_bad import NOTHING_BAD, KnownBad, Why
+from watchword.policy.signer import MAX_VERIFICATIONS
 from watchword.policy.stack import CompiledStack, path_text
 from watchword.verify.ima_log import RuntimeFile, VerifiedRuntimeLog
+from watchword.verify.loaded_key import LoadedKey
+from watchword.verify.runtime_file import IN_PCR_10
 from watchword.verify.runtime_state import MAX_KEPT, RuntimeState
 
 __all__ = ["RuntimeResult", "bad_files", "judge_runtime", "runtime_findings"]
@@ -36,12 +39,15 @@ def runtime_findings(log: VerifiedRuntimeLog | None, stack: CompiledStack) -> tu
     return judge_runtime(log, stack).findings
 
 
-def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack, bad: KnownBad = NOTHING_BAD) -> RuntimeResult:
+def judge_runtime(
+    log: VerifiedRuntimeLog | None, stack: CompiledStack, bad: KnownBad = NOTHING_BAD, work: Work | None = None
+) -> RuntimeResult:
     """D5: every measured file must be one that ``stack`` lists, with that digest at that path or at any path.
 
     A log that was not quoted, a stack without a runtime part and an entry that was not understood are findings too,
     and so is a log that was not sent whole where another stack, or the same with other files known to be bad, judged
-    the rest. At most 100 files are described; the last finding counts the others.
+    the rest. At most 100 files are described; the last finding counts the others. What would need more public-key
+    operations than ``work`` has left is not looked at, and is a finding.
     """
     if log is None:
         return RuntimeResult((Finding("D5", "runtime-file", "there is no verified runtime log"),), None)
@@ -52,12 +58,17 @@ def judge_runtime(log: VerifiedRuntimeLog | None, stack: CompiledStack, bad: Kno
     if log.part is not None and log.part.stack != judge:
         text = f"the beginning of the log was not judged by stack {stack.label}: all of it is needed"
         return RuntimeResult((Finding("D5", "runtime-log-part", text, judge.hex(), log.part.stack.hex()),), None)
-    kept, unlisted = _not_allowed(log, stack, bad, judge)
+    kept, unlisted, skipped = _not_allowed(log, stack, bad, judge, work or Work())
     findings = [finding for finding in log.findings if finding.fatal]
     findings += [_file_finding(stack, file) for file in unlisted[:_MAX_FILE_FINDINGS] if not _why(file, bad)]
     if len(unlisted) > _MAX_FILE_FINDINGS:
         text = f"and {len(unlisted) - _MAX_FILE_FINDINGS} more files"
         findings.append(Finding("D5", "runtime-file", text))
+    if skipped:
+        text = "the log has more signatures than are verified in one appraisal"
+        findings.append(
+            Finding("D5", "runtime-signatures", text, f"at most {MAX_VERIFICATIONS}", f"{skipped} more files")
+        )
     return RuntimeResult(tuple(findings), _state(log, judge, kept), _bad_findings(unlisted, bad))
 
 
@@ -91,16 +102,24 @@ def _bad_findings(files: list[RuntimeFile], bad: KnownBad) -> tuple[Finding, ...
 
 
 def _not_allowed(
-    log: VerifiedRuntimeLog, stack: CompiledStack, bad: KnownBad, judge: bytes
-) -> tuple[list[tuple[int, bytes]], list[RuntimeFile]]:
-    """Every entry that ``stack`` does not allow or that is known to be bad, and those of them that are files."""
+    log: VerifiedRuntimeLog, stack: CompiledStack, bad: KnownBad, judge: bytes, work: Work
+) -> tuple[list[tuple[int, bytes]], list[RuntimeFile], int]:
+    """Every entry that ``stack`` does not allow or that is known to be bad, those of them that are files, and how many
+    were too much work."""
     kept: list[tuple[int, bytes]] = []
-    cleared, files = False, bad.files
+    cleared, skipped, files = False, 0, bad.files
     unlisted: list[RuntimeFile] = []
     for number, raw, file in log.besides(judge):
         if file is None:
             kept.append((number, raw))
-        elif (files and (file.alg, file.digest) in files) or not _allowed(file, stack):
+            continue
+        try:
+            refused = (files and (file.alg, file.digest) in files) or not _allowed(file, stack, work)
+        except WorkDone:
+            kept.append((number, raw))
+            skipped += 1
+            continue
+        if refused:
             kept.append((number, raw))
             unlisted.append(file)
         elif log.known is not None:
@@ -108,29 +127,36 @@ def _not_allowed(
             cleared = True
     if cleared and log.known is not None and not kept:
         log.known.join(log.quoted)
-    return kept, unlisted
+    return kept, unlisted, skipped
 
 
 def _state(log: VerifiedRuntimeLog, judge: bytes, kept: list[tuple[int, bytes]]) -> RuntimeState | None:
-    """None when too much would have to be kept, or when a finding is about no single entry."""
-    if sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
+    """None when too much would be kept, a finding is about no single entry, or there are entries in other PCRs."""
+    others = len(log.followed) > 1 or any(not raw.startswith(IN_PCR_10) for _, raw in kept)
+    if others or sum(len(raw) for _, raw in kept) > MAX_KEPT or any(f.clause == "D3" for f in log.findings):
         return None
     return RuntimeState(log.seen, log.bank, log.sent.size, log.first, judge, tuple(kept))
 
 
-def _allowed(file: RuntimeFile, stack: CompiledStack) -> bool:
-    """Whether the stack lists the file, or somebody that the stack trusts signed it."""
+def _allowed(file: RuntimeFile, stack: CompiledStack, work: Work) -> bool:
+    """Whether the stack lists the file, or somebody that the stack trusts signed it. Raises WorkDone."""
     if file.kind == "verity":
         return False  # the digest of a hash tree: stacks list digests of contents, and the two must not be mixed up
     digest = (file.alg, file.digest)
-    if digest in stack.files.get(file.path, ()) or digest in stack.any_path:
+    if digest in stack.files.get(file.path, ()):
+        return True
+    if file.key is not None:  # for no other reason: what a host loads makes nothing good, itself least of all
+        return file.key.fingerprint in stack.keyrings.get(file.path, ())
+    if file.kind == "ima" and digest in stack.any_path:  # a buffer is no file: a harmless file may be a bad buffer
         return True
     if file.signature is None or file.kind != "ima" or not stack.signers:
         return False
-    return is_signed(file.alg, file.digest, file.signature, stack.signers)
+    return is_signed(file.alg, file.digest, file.signature, stack.signers, work)
 
 
 def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
+    if file.key is not None:
+        return _key_finding(stack, file.key)
     known = stack.files.get(file.path)
     if known is None:
         message, expected = "a file ran that the stack does not list", ""
@@ -139,3 +165,13 @@ def _file_finding(stack: CompiledStack, file: RuntimeFile) -> Finding:
         expected = " or ".join(sorted(f"{digest_name(a)}:{d.hex()}" for a, d in known))
     actual = f"{'verity:' if file.kind == 'verity' else ''}{digest_name(file.alg)}:{file.digest.hex()}"
     return Finding("D5", "runtime-file", message, expected, actual, f"file {path_text(file.path)}")
+
+
+def _key_finding(stack: CompiledStack, key: LoadedKey) -> Finding:
+    known = stack.keyrings.get(key.keyring, frozenset())
+    expected = " or ".join(f"sha256:{digest.hex()}" for digest in sorted(known))
+    actual = f"sha256:{key.fingerprint.hex()}" if key.fingerprint else "not a certificate that can be read"
+    if key.subject_key_id:
+        actual += f", subject key id {key.subject_key_id.hex()}"
+    text = "a key was loaded onto a keyring for which the stack does not list it"
+    return Finding("D5", "runtime-key", text, expected, actual, f"keyring {path_text(key.keyring)}")

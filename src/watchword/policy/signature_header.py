@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from watchword.policy.signer import Signers, verifies
+from watchword.policy.signer import Signers, Work, verifies
 from watchword.wire.tpm.algorithms import Alg
 
 __all__ = ["KERNEL_NUMBERS", "SignatureHeader"]
@@ -41,6 +41,6 @@ class SignatureHeader(NamedTuple):
         signature, alg = attribute[_HEADER.size :], _BY_NUMBER.get(number)
         return cls(kind, version, alg, key_id, signature) if alg is not None and size == len(signature) else None
 
-    def verifies(self, digest: bytes, signers: Signers) -> bool:
+    def verifies(self, digest: bytes, signers: Signers, work: Work) -> bool:
         """Whether one of ``signers`` made this signature over ``digest``."""
-        return any(verifies(key, self.signature, self.alg, digest) for key in signers.get(self.key_id, ()))
+        return any(verifies(key, self.signature, self.alg, digest, work) for key in signers.get(self.key_id, ()))

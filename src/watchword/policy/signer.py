@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from watchword.policy.document import fail
 from watchword.wire.tpm.algorithms import Alg
 
-__all__ = ["HASHES", "Key", "Signers", "compile_signers", "verifies"]
+__all__ = ["HASHES", "MAX_VERIFICATIONS", "Key", "Signers", "Work", "WorkDone", "compile_signers", "verifies"]
 
 Key: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 Signers: TypeAlias = Mapping[bytes, tuple[Key, ...]]  # by the 4-byte key id, which is a hint and need not be unique
@@ -28,8 +28,28 @@ Signers: TypeAlias = Mapping[bytes, tuple[Key, ...]]  # by the 4-byte key id, wh
 HASHES: Mapping[Alg, hashes.HashAlgorithm] = MappingProxyType(
     {Alg.SHA256: hashes.SHA256(), Alg.SHA384: hashes.SHA384(), Alg.SHA512: hashes.SHA512()}
 )
+MAX_VERIFICATIONS = 1 << 17  # public-key operations in one appraisal; one for each signed file that is not listed
 _MIN_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+
+class WorkDone(Exception):
+    """An appraisal has done all the public-key operations that it may do: nothing is known about this signature."""
+
+
+class Work:
+    """How many public-key operations an appraisal may still do: a hostile log must not keep an authority busy."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MAX_VERIFICATIONS) -> None:
+        self.left = left
+
+    def spend(self) -> None:
+        """Count one. Raises :class:`WorkDone`."""
+        if self.left <= 0:
+            raise WorkDone
+        self.left -= 1
 
 
 def compile_signers(what: str, path: str, texts: Sequence[str]) -> Signers:
@@ -43,8 +63,12 @@ def compile_signers(what: str, path: str, texts: Sequence[str]) -> Signers:
     return keys
 
 
-def verifies(key: Key, signature: bytes, alg: Alg, digest: bytes) -> bool:
-    """Whether ``signature`` (RSA PKCS#1 v1.5, or ECDSA in DER) over ``digest``, made with ``alg``, is by ``key``."""
+def verifies(key: Key, signature: bytes, alg: Alg, digest: bytes, work: Work) -> bool:
+    """Whether ``signature`` (RSA PKCS#1 v1.5, or ECDSA in DER) over ``digest``, made with ``alg``, is by ``key``.
+
+    Raises :class:`WorkDone` instead of doing more than ``work``.
+    """
+    work.spend()
     try:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, digest, PKCS1v15(), Prehashed(HASHES[alg]))

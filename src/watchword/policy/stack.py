@@ -70,6 +70,7 @@ class RuntimeDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]] = {}
     any_path: tuple[str, ...] = ()
     signers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    keyrings: Annotated[dict[str, Annotated[tuple[str, ...], Meta(max_length=1024)]], Meta(max_length=64)] = {}
 
 
 class StackDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,8 +123,9 @@ class CompiledStack:
     Releases of one ``name`` follow each other within a ``pool`` and ``channel``; ``supersedes`` are the digests (32
     bytes) of those that this one replaces, ``known_bad`` what no host may show while this release is in force.
     ``files`` maps an exact path (bytes) to the digests it may have, ``any_path`` holds digests that may be anywhere,
-    ``signers`` the keys whose signature makes a file good wherever it is; ``runtime`` is False when the document says
-    nothing about files. ``banks`` are the banks that every event has a digest in.
+    ``signers`` the keys whose signature makes a file good wherever it is, ``keyrings`` the keys that may be loaded onto
+    the keyring of a name (SHA-256 of each SubjectPublicKeyInfo), which makes nothing good that they sign; ``runtime``
+    is False when the document says nothing about files. ``banks`` are the banks that every event has a digest in.
     """
 
     name: str
@@ -142,6 +144,7 @@ class CompiledStack:
     files: Mapping[bytes, frozenset[FileDigest]] = field(repr=False)
     any_path: frozenset[FileDigest] = field(repr=False)
     signers: Signers = field(repr=False)
+    keyrings: Mapping[bytes, frozenset[bytes]] = field(repr=False)
     supersedes: frozenset[bytes] = field(repr=False)
     known_bad: tuple[BadComponent, ...] = field(repr=False)
     digest: bytes
@@ -175,6 +178,7 @@ class CompiledStack:
             files=files,
             any_path=any_path,
             signers=compile_signers(_WHAT, "runtime.signers", document.runtime.signers if document.runtime else ()),
+            keyrings=_compile_keyrings(document.runtime.keyrings if document.runtime else {}),
             supersedes=_superseded(document.supersedes),
             known_bad=compile_known_bad(_WHAT, document.known_bad),
             digest=digest,
@@ -293,6 +297,17 @@ def _compile_runtime(
     return files, any_path
 
 
+def _compile_keyrings(document: Mapping[str, Sequence[str]]) -> dict[bytes, frozenset[bytes]]:
+    found = {}
+    for name, keys in document.items():
+        place = f"runtime.keyrings[{name!r}]"
+        digests = [parse_digest(_WHAT, place, key) for key in keys]
+        if any(alg is not Alg.SHA256 for alg, _ in digests):
+            fail(_WHAT, place, "a key is named by the SHA-256 of its SubjectPublicKeyInfo: sha256:…")
+        found[path_bytes(name, "runtime.keyrings")] = frozenset(digest for _, digest in digests)
+    return found
+
+
 def path_text(path: bytes) -> str:
     """How a document writes a path: as text, or ``hex:…`` when the bytes are not printable UTF-8."""
     try:
@@ -302,14 +317,14 @@ def path_text(path: bytes) -> str:
     return text if text.isprintable() and text and not text.startswith("hex:") else "hex:" + path.hex()
 
 
-def path_bytes(text: str) -> bytes:
+def path_bytes(text: str, where: str = "runtime.files") -> bytes:
     """The exact path that a document means by ``text``; only the form that :func:`path_text` writes is taken."""
     path = text.encode("utf-8")
     if text.startswith("hex:"):
         try:
             path = bytes.fromhex(text[4:])
         except ValueError:
-            fail(_WHAT, f"runtime.files[{text!r}]", "not hex digits after hex:")
+            fail(_WHAT, f"{where}[{text!r}]", "not hex digits after hex:")
     if not path or path_text(path) != text:
-        fail(_WHAT, f"runtime.files[{text!r}]", f"write this path as {path_text(path)!r}")
+        fail(_WHAT, f"{where}[{text!r}]", f"write this path as {path_text(path)!r}")
     return path

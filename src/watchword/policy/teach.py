@@ -39,7 +39,7 @@ def teach(
                 entry = ImaEntry(0, IMA_PCR, digest(Alg.SHA1, data), template, data)
                 raw = encode_entry(entry)
                 file = read_file(raw, len(entry.digest), 0)
-                if file is not None and file[1:] == (path, alg, value, None, "ima"):
+                if file is not None and file[1:] == (path, alg, value, None, "ima", None):
                     known.add(raw, digest(known.bank, data))
                     known.clear(judge, raw)
                     count += 1

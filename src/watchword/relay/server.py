@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -159,8 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._answer(code, _PROBLEM, _problem(HTTPStatus(code), "relay-request", HTTPStatus(code).description))
 
-    def _request(self) -> bytes:
-        """The sealed request. Its length must be told in advance, so that too much is refused before it is read."""
+    def _request(self) -> int:
+        """The size of the sealed request, which must be told: too much is refused before it is read."""
         if self.path != _ROUTE:
             raise _Refused(HTTPStatus.NOT_FOUND, "relay-route", f"a relay carries POST {_ROUTE} and nothing else")
         if self.headers.get_content_type() != _BINARY:
@@ -171,18 +172,27 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(lengths[0])
         if not 0 < size <= MAX_REQUEST:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "relay-size", f"between 1 and {MAX_REQUEST} bytes")
-        body = self.rfile.read(size)
-        if len(body) != size:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "relay-short", "the request ended early")
-        return body
+        return size
 
-    def _carry(self, sealed: bytes) -> tuple[int, str, bytes]:
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        """The sealed request as it arrives: a large one is never in memory as a whole."""
+        while size:
+            try:
+                piece = self.rfile.read1(min(size, _CHUNK))
+            except OSError:  # it was silent for too long, or hung up
+                piece = b""
+            if not piece:
+                raise _Refused(HTTPStatus.BAD_REQUEST, "relay-short", "the request ended early")
+            size -= len(piece)
+            yield piece
+
+    def _carry(self, size: int) -> tuple[int, str, bytes]:
         try:
             with self.server.client.stream(
                 "POST",
                 self.server.upstream,
-                content=sealed,
-                headers={"content-type": _BINARY, "accept-encoding": "identity"},
+                content=self._pieces(size),
+                headers={"content-type": _BINARY, "content-length": str(size), "accept-encoding": "identity"},
             ) as response:
                 body = bytearray()
                 for piece in response.iter_raw(_CHUNK):

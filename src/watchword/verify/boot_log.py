@@ -102,7 +102,10 @@ class UnverifiedBootLog:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedBootLog:
-    """The measured events of the quoted PCRs in order, and the facts that follow. Only verify_boot_log makes one."""
+    """The measured events of the quoted PCRs in order, and the facts that follow. Only verify_boot_log makes one.
+
+    ``left`` are values that it leads to and that are not the quoted ones yet: the runtime log goes on from there.
+    """
 
     _proof: object = field(repr=False, compare=False)
     bank: Alg
@@ -110,42 +113,48 @@ class VerifiedBootLog:
     events: tuple[BootEvent, ...]
     facts: BootFacts
     findings: tuple[Finding, ...]
+    left: Mapping[int, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self._proof is not _PROOF:
             raise TypeError("only verify_boot_log makes a VerifiedBootLog")
 
 
-def verify_boot_log(log: EventLog, pcrs: VerifiedPcrs, bank: Alg) -> VerifiedBootLog:
+def verify_boot_log(
+    log: EventLog, pcrs: VerifiedPcrs, bank: Alg, continued: frozenset[int] = frozenset()
+) -> VerifiedBootLog:
     """Check that ``log`` explains every quoted boot PCR of ``bank``, and what its data says (C2–C6).
 
-    Events of PCRs that were not quoted are dropped: nothing stands behind them.
+    Events of PCRs that were not quoted are dropped: nothing stands behind them. PCRs that the runtime log has entries
+    of (``continued``) are left to clause D3: the caller has to check ``left`` with it.
     Raises Rejected with every failed clause (the first is the reason), MalformedError when the bank cannot be computed.
     """
     quoted = {pcr: value for pcr, value in pcrs.values.get(bank, {}).items() if pcr != _RUNTIME_PCR}
-    _check_replay(log, quoted, bank)
+    left = _check_replay(log, quoted, bank, continued)
     found = examine(log, bank, frozenset(quoted))
     fatal = [finding for finding in found.findings if finding.fatal]
     if fatal:
         raise Rejected(*fatal)
-    return VerifiedBootLog(_PROOF, bank, frozenset(quoted), found.events, found.facts, found.findings)
+    return VerifiedBootLog(_PROOF, bank, frozenset(quoted), found.events, found.facts, found.findings, left)
 
 
-def _check_replay(log: EventLog, quoted: Mapping[int, bytes], bank: Alg) -> None:
-    """C2: every quoted PCR has the value that the log leads to."""
+def _check_replay(log: EventLog, quoted: Mapping[int, bytes], bank: Alg, continued: frozenset[int]) -> dict[int, bytes]:
+    """C2: every quoted PCR has the value that the log leads to. Returns the values of those that are continued."""
     name = HASHES[bank]
     if bank not in log.banks or not quoted:
         have = ", ".join(HASHES[alg] for alg in log.banks)
         raise Rejected(Finding("C2", "boot-log-bank", "the log or the quote does not cover the bank", name, have))
-    values = replay(log, bank)
+    replayed = replay(log, bank)
+    values = {pcr: replayed.get(pcr, _reset_value(pcr, bank)) for pcr in quoted}
     text = "the log does not lead to the quoted value"
     wrong = [
         Finding("C2", "boot-log-replay", text, value.hex(), ours.hex(), f"pcr {pcr}")
         for pcr, value in sorted(quoted.items())
-        if (ours := values.get(pcr, _reset_value(pcr, bank))) != value
+        if (ours := values[pcr]) != value and pcr not in continued
     ]
     if wrong:
         raise Rejected(*wrong)
+    return {pcr: value for pcr, value in values.items() if pcr in continued}
 
 
 def _reset_value(pcr: int, bank: Alg) -> bytes:

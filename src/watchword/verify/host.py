@@ -12,10 +12,12 @@ from functools import lru_cache
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.ak import VerifiedAk
 from watchword.verify.boot_log import VerifiedBootLog, verify_boot_log
+from watchword.verify.ima_continued import continued_pcrs
 from watchword.verify.ima_log import RuntimeSeen, VerifiedRuntimeLog, verify_ima_log
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen, VerifiedPcrs, verify_quote
 from watchword.verify.runtime_state import RuntimeState
+from watchword.wire.evidence import MAX_IMA_ENTRIES
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
 from watchword.wire.tpm.algorithms import Alg
@@ -62,6 +64,7 @@ def verify_host(
     known: KnownFiles | None = None,
     ima_from: int = 0,
     state: RuntimeState | None = None,
+    max_entries: int = MAX_IMA_ENTRIES,
 ) -> VerifiedHost:
     """Run the whole list over one piece of evidence.
 
@@ -72,6 +75,7 @@ def verify_host(
     lead to the quoted values of every bank; ``last`` and ``seen`` are what this host showed before, if anything; at
     most ``max_ahead`` runtime entries may follow the quote; ``known`` saves work that was done for other hosts.
     ``ima_log`` begins at entry ``ima_from``; what comes before is in ``state``, if this host showed it in this boot.
+    At most ``max_entries`` entries are looked at.
     Raises MalformedError or Rejected with the clause of the first check that fails.
     """
     _check_banks(selections)
@@ -91,11 +95,15 @@ def verify_host(
         last=last,
         firmware_allowed=firmware_allowed,
     )
-    # C1 the log parses, C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot; in every bank
-    boot = [_boot_log(_BootQuestion.of(event_log, verified, selection.bank)) for selection in selections]
-    runtime = None
+    entries = None
     if _RUNTIME_PCR in selections[0].pcrs:
         entries = _runtime_log(ima_log, ima_from, state, known)  # D1
+        _check_size(entries, max_entries)
+    moved = continued_pcrs(entries) if entries is not None else frozenset()
+    # C1 the log parses, C2 replay, C3 data, C4 types, C5 separators, C6 Secure Boot; in every bank
+    boot = [_boot_log(_BootQuestion.of(event_log, verified, selection.bank, moved)) for selection in selections]
+    runtime = None
+    if entries is not None:
         # D2 template digests, D3 a prefix replays, D4 boot_aggregate, D6 continues what was seen
         runtime = verify_ima_log(
             entries,
@@ -106,6 +114,7 @@ def verify_host(
             start=ima_from,
             state=state,
             known=known,
+            continued={log.bank: log.left for log in boot if log.left},
         )
     return VerifiedHost(_PROOF, ak, verified, boot[0], runtime)
 
@@ -117,26 +126,27 @@ class _BootQuestion:
     event_log: bytes
     bank: Alg
     quoted: tuple[tuple[int, bytes], ...]
+    moved: frozenset[int]
     pcrs: VerifiedPcrs = field(compare=False)
 
     @classmethod
-    def of(cls, event_log: bytes, pcrs: VerifiedPcrs, bank: Alg) -> _BootQuestion:
+    def of(cls, event_log: bytes, pcrs: VerifiedPcrs, bank: Alg, moved: frozenset[int]) -> _BootQuestion:
         quoted = tuple((pcr, value) for pcr, value in pcrs.values[bank].items() if pcr != _RUNTIME_PCR)
-        return cls(event_log, bank, quoted, pcrs)
+        return cls(event_log, bank, quoted, moved, pcrs)
 
 
 def _boot_log(question: _BootQuestion) -> VerifiedBootLog:
     """C1 to C6. A host shows the same boot log in every request of one boot, so the newest verdicts are kept.
 
-    That is sound because the verdict is a function of the log's bytes, the bank and the quoted values of the boot PCRs,
-    which the quote of *this* request has just vouched for: another request that has all of them in common gets the same
-    verdict, whoever sent it. Refusals raise, and are never kept.
+    That is sound because the verdict is a function of the log's bytes, the bank, the PCRs that the runtime log goes on
+    with, and the quoted values of the boot PCRs, which the quote of *this* request has just vouched for: another
+    request that has all of them in common gets the same verdict, whoever sent it. Refusals raise, and are never kept.
     """
     return _remembered(question) if len(question.event_log) <= _MAX_REMEMBERED else _verify_boot_log(question)
 
 
 def _verify_boot_log(question: _BootQuestion) -> VerifiedBootLog:
-    return verify_boot_log(EventLog.parse(question.event_log), question.pcrs, question.bank)
+    return verify_boot_log(EventLog.parse(question.event_log), question.pcrs, question.bank, question.moved)
 
 
 _remembered = lru_cache(_REMEMBERED)(_verify_boot_log)
@@ -147,6 +157,13 @@ def _runtime_log(data: bytes, ima_from: int, state: RuntimeState | None, known: 
         return ImaLog.parse(data, known)
     # Without a state any size will do: the log is refused because it continues nothing.
     return ImaLog.parse_part(data, state.digest_size if state is not None else 20, known)
+
+
+def _check_size(log: ImaLog, most: int) -> None:
+    """D1: what one host may cost. Before anything is hashed."""
+    if len(log.entries) > most:
+        text = "the host sends more entries of its runtime log than are looked at"
+        raise Rejected(Finding("D1", "runtime-log-size", text, f"at most {most}", str(len(log.entries))))
 
 
 def _check_banks(selections: Selections) -> None:

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from watchword.errors import Finding, MalformedError, Rejected
+from watchword.verify.ima_continued import Continued, find_end
 from watchword.verify.ima_replay import Prefix, find_prefix
 from watchword.verify.known_files import KnownFiles
-from watchword.verify.runtime_file import ALGORITHMS, RuntimeFile, read_file, read_files
+from watchword.verify.runtime_file import ALGORITHMS, IN_PCR_10, RuntimeFile, read_file, read_files
 from watchword.verify.runtime_state import RuntimeSeen, RuntimeState
 from watchword.wire.ima_log import IMA_PCR, Entries, ImaEntry, ImaLog, decode_entry
 from watchword.wire.tpm.algorithms import HASHES, Alg, digest
@@ -51,7 +52,8 @@ class VerifiedRuntimeLog:
     to cover ("0-9", "0-7") or "unchecked", ``seen`` what to remember. Findings that are fatal concern content that was
     not understood: policy decides whether content matters. ``part`` is what a log that was not sent whole continues:
     the entries kept there count as this log's, the others are allowed by its stack. ``sent`` are the entries of which
-    those from ``start`` to ``seen.entries`` were quoted, ``fresh`` the files of those that had to be read.
+    those from ``start`` to ``end`` were quoted, ``fresh`` the files of those that had to be read. ``followed`` are the
+    PCRs that entries of it were found to lead to: 10, and others that were quoted; ``seen`` is of PCR 10 alone.
     """
 
     _proof: object = field(repr=False, compare=False)
@@ -66,6 +68,8 @@ class VerifiedRuntimeLog:
     part: RuntimeState | None = None
     known: KnownFiles | None = field(default=None, repr=False, compare=False)
     fresh: Mapping[bytes, RuntimeFile | None] = field(default_factory=dict, repr=False, compare=False)
+    end: int = 0
+    followed: frozenset[int] = frozenset({IMA_PCR})
 
     def __post_init__(self) -> None:
         if self._proof is not _PROOF:
@@ -79,19 +83,19 @@ class VerifiedRuntimeLog:
     @property
     def quoted(self) -> list[bytes]:
         """The bytes of each entry that was sent and quoted, without boot_aggregate."""
-        return self.sent.raws[0 if self.part else 1 : self.seen.entries - self.start]
+        return self.sent.raws[0 if self.part else 1 : self.end - self.start]
 
     @property
     def ahead(self) -> int:
         """How many entries followed the quoted ones."""
-        return self.start + len(self.sent.raws) - self.seen.entries
+        return self.start + len(self.sent.raws) - self.end
 
     def besides(self, stack: bytes | None) -> Iterator[tuple[int, bytes, RuntimeFile | None]]:
         """Number, bytes and file (None: it is no file) of each entry that ``stack`` is not known to allow."""
         if self.part is not None:
             for number, raw in self.part.kept:
                 yield number, raw, self._file(number, raw)
-        raws, count = self.sent.raws, self.seen.entries - self.start
+        raws, count = self.sent.raws, self.end - self.start
         for index in self._unknown(stack):
             if index < count and self.start + index:  # the first of all is boot_aggregate, and no file
                 yield self.start + index, raws[index], self._file(self.start + index, raws[index])
@@ -106,7 +110,7 @@ class VerifiedRuntimeLog:
 
     def _file(self, number: int, raw: bytes) -> RuntimeFile | None:
         if raw not in self.fresh:
-            return read_file(raw, self.sent.size, number)
+            return read_file(raw, self.sent.size, number, self.followed)
         file = self.fresh[raw]
         return file if file is None or file.number == number else file._replace(number=number)
 
@@ -121,12 +125,14 @@ def verify_ima_log(
     start: int = 0,
     state: RuntimeState | None = None,
     known: KnownFiles | None = None,
+    continued: Continued | None = None,
 ) -> VerifiedRuntimeLog:
     """Check that ``log`` explains the quoted PCR 10 of ``bank``, and read its content.
 
     ``max_ahead`` entries may follow the quote; ``seen`` is what this host showed before, if anything. A log that
     begins at entry ``start`` continues ``state``, which is what is on file of this host. ``known`` saves work that was
-    done before; it must be the table that the log was parsed with.
+    done before; it must be the table that the log was parsed with. ``continued`` are quoted PCRs that the log has
+    entries of, besides 10, and the values that the boot log leads them to.
     Raises Rejected with the first failed clause, MalformedError when the bank cannot be computed here.
     """
     quoted = pcrs.values.get(bank, {}).get(IMA_PCR)
@@ -140,7 +146,8 @@ def verify_ima_log(
         known = None
     found = find_prefix(log, bank, quoted, seen, part, use_known=known is not None)
     sent = log.columns
-    ahead = start + len(sent) - found.entries
+    end = find_end(log, start, found, continued, pcrs.values) if continued else found.entries
+    ahead = start + len(sent) - end
     if ahead > max_ahead:
         text = "the log has more entries after the quote than allowed"
         raise Rejected(Finding("D3", "runtime-log-ahead", text, f"at most {max_ahead}", str(ahead)))
@@ -150,10 +157,11 @@ def verify_ima_log(
     if seen is not None:
         _check_continues(seen, found)
     fresh = [(number, sent.raws[number - start]) for number in found.computed if number]
-    files, violations = read_files([*(part.kept if part else ()), *fresh], log.digest_size, findings)
+    followed = frozenset({IMA_PCR}).union(*(continued or {}).values())
+    files, violations = read_files([*(part.kept if part else ()), *fresh], log.digest_size, findings, followed)
     if known is not None and not found.findings:
         for number, raw in fresh:
-            if files[raw] is not None:  # what is odd is not kept, nor is boot_aggregate
+            if files[raw] is not None and raw.startswith(IN_PCR_10):  # what is odd is not kept, nor boot_aggregate
                 known.add(raw, found.computed[number])
     return VerifiedRuntimeLog(
         _PROOF,
@@ -168,6 +176,8 @@ def verify_ima_log(
         part=part,
         known=known,
         fresh=files,
+        end=end,
+        followed=followed,
     )
 
 

@@ -16,9 +16,9 @@ from watchword.verify.runtime_state import RuntimeSeen, RuntimeState
 from watchword.wire.ima_log import Entries, ImaLog, record_data
 from watchword.wire.tpm.algorithms import HASHES, Alg, digest, digest_size, hasher
 
-__all__ = ["Prefix", "find_prefix"]
+__all__ = ["Extension", "Prefix", "extension_for", "find_prefix"]
 
-_Extension: TypeAlias = Callable[[bytes, int], bytes]  # of an entry's bytes and number; it raises Rejected (D2)
+Extension: TypeAlias = Callable[[bytes, int], bytes]  # of an entry's bytes and number; it raises Rejected (D2)
 
 
 class Prefix(NamedTuple):
@@ -51,10 +51,10 @@ def find_prefix(
     begin, mark = part.seen if part else RuntimeSeen(0, 0, bytes(size)), seen.entries if seen else 0
     if part and begin.aggregate == quoted:  # nothing new; no boot's log is empty, so this is not the reset value
         return Prefix(begin.entries, quoted if mark == begin.entries else None, {})
-    extension = _extension(hasher(bank), hasher(logged), size, log.digest_size)
+    extension = extension_for(log, bank, padded=False)
     found = _search(log.columns, hasher(bank), extension, begin, quoted, mark, use_known=use_known)
     if found is None and bank is not logged and logged is Alg.SHA1:
-        extension = _padded_extension(size, log.digest_size)
+        extension = extension_for(log, bank, padded=True)
         found = _search(log.columns, hasher(bank), extension, begin, quoted, mark, use_known=False)
         if found is not None:
             text = "this kernel extends padded SHA-1 digests: the bank is only as strong as SHA-1"
@@ -63,6 +63,14 @@ def find_prefix(
         text = "no beginning of the log leads to the quoted PCR 10"
         raise Rejected(Finding("D3", "runtime-log-replay", text, quoted.hex(), f"{len(log.entries)} entries"))
     return found
+
+
+def extension_for(log: ImaLog, bank: Alg, *, padded: bool) -> Extension:
+    """What entries of ``log`` extend ``bank`` by; ``padded`` for what kernels before 5.8 do."""
+    size = digest_size(bank)
+    if padded:
+        return _padded_extension(size, log.digest_size)
+    return _extension(hasher(bank), hasher(_logged_algorithm(log)), size, log.digest_size)
 
 
 def _logged_algorithm(log: ImaLog) -> Alg:
@@ -78,7 +86,7 @@ def _logged_algorithm(log: ImaLog) -> Alg:
 def _search(
     sent: Entries,
     new: Callable[..., Any],
-    extension: _Extension,
+    extension: Extension,
     begin: RuntimeSeen,
     quoted: bytes,
     mark: int,
@@ -102,7 +110,7 @@ def _walk(
     sent: Entries,
     start: int,
     new: Callable[..., Any],
-    extension: _Extension,
+    extension: Extension,
     quoted: bytes,
     computed: dict[int, bytes],
     use_known: bool,
@@ -129,7 +137,7 @@ def _walk(
     return None, value
 
 
-def _extension(bank: Callable[..., Any], logged: Callable[..., Any], size: int, logged_size: int) -> _Extension:
+def _extension(bank: Callable[..., Any], logged: Callable[..., Any], size: int, logged_size: int) -> Extension:
     """What an entry extends its PCR by: ``bank``'s hash of its data, all-ones for a violation.
 
     Digests of the bank have ``size`` bytes, those in the log ``logged_size``.
@@ -153,7 +161,7 @@ def _extension(bank: Callable[..., Any], logged: Callable[..., Any], size: int, 
     return extension
 
 
-def _padded_extension(size: int, logged_size: int) -> _Extension:
+def _padded_extension(size: int, logged_size: int) -> Extension:
     """What kernels before 5.8 extend other banks than SHA-1 by: the logged digest, filled up with zeros.
 
     It is asked for when the whole log was searched before, and so every digest was found to be that of its data.

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Collection
 from typing import NamedTuple, TypeAlias
 
 from watchword.errors import Finding, MalformedError
+from watchword.verify.loaded_key import LoadedKey, read_loaded_key
 from watchword.wire.ima_entry import AppendedSignature, MeasuredFile, PortableSignature
 from watchword.wire.ima_log import IMA_PCR, ImaEntry, decode_entry
 from watchword.wire.tpm.algorithms import HASHES, Alg
 
-__all__ = ["ALGORITHMS", "IN_PCR_10", "VIOLATIONS", "FileSignature", "RuntimeFile", "read_file", "read_files"]
+__all__ = [
+    "ALGORITHMS",
+    "IN_PCR_10",
+    "VIOLATIONS",
+    "FileSignature",
+    "RuntimeFile",
+    "digest_of",
+    "read_file",
+    "read_files",
+]
 
 _MAX_FINDINGS = 100  # entries that are described one by one; the rest are counted
 _SHA256_FIELD = b"\x28\0\0\0sha256:\0"  # how a d-ng field begins: its size, then the algorithm
@@ -30,7 +41,7 @@ class RuntimeFile(NamedTuple):
 
     ``path`` may hold any bytes but NUL; ``alg`` is Alg.NULL for a hash that no TPM has; ``kind`` is "ima", "verity"
     (an fs-verity digest) or "buffer" (kernel command line, keys, …). ``signature`` is a tuple where the template has
-    more than the ``security.ima`` attribute.
+    more than the ``security.ima`` attribute. ``key`` is what a buffer loaded onto a keyring, if it is that.
     """
 
     number: int
@@ -39,20 +50,24 @@ class RuntimeFile(NamedTuple):
     digest: bytes
     signature: bytes | tuple[FileSignature, ...] | None = None
     kind: str = "ima"
+    key: LoadedKey | None = None
 
 
 def read_files(
-    entries: list[tuple[int, bytes]], size: int, findings: list[Finding]
+    entries: list[tuple[int, bytes]], size: int, findings: list[Finding], followed: Collection[int] = (IMA_PCR,)
 ) -> tuple[dict[bytes, RuntimeFile | None], tuple[bytes, ...]]:
-    """The content of entries with these numbers and bytes; what is not understood becomes a finding (D1)."""
+    """The content of entries with these numbers and bytes; what is not understood becomes a finding (D1).
+
+    ``followed`` are the PCRs whose quoted values the entries were found to lead to.
+    """
     files: dict[bytes, RuntimeFile | None] = {}
     violations: list[bytes] = []
     problems: list[Finding] = []
     for number, raw in entries:
-        file = files[raw] = read_file(raw, size, number)
+        file = files[raw] = read_file(raw, size, number, followed)
         if file is None:
             entry = decode_entry(raw, size, number)
-            problem = _problem(entry)
+            problem = _problem(entry, followed)
             if problem is None:
                 violations.append(entry.file().path)
             else:
@@ -64,7 +79,7 @@ def read_files(
     return files, tuple(violations)
 
 
-def read_file(raw: bytes, size: int, number: int) -> RuntimeFile | None:
+def read_file(raw: bytes, size: int, number: int, followed: Collection[int] = (IMA_PCR,)) -> RuntimeFile | None:
     """The file or buffer that the entry with these bytes measured, in a log with digests of ``size`` bytes.
 
     None for a violation, and for what cannot be used: of another PCR, of an unknown template or not true in itself.
@@ -73,12 +88,13 @@ def read_file(raw: bytes, size: int, number: int) -> RuntimeFile | None:
     if quick is not None:
         return quick
     entry = decode_entry(raw, size, number)
-    if _problem(entry) is not None or entry.violation:
+    if _problem(entry, followed) is not None or entry.violation:
         return None
     file = entry.file()
     kind = "buffer" if file.buffer is not None else file.kind
+    key = read_loaded_key(file.path, file.buffer) if file.buffer is not None else None
     alg = ALGORITHMS.get(file.algorithm, Alg.NULL)
-    return RuntimeFile(entry.number, file.path, alg, file.digest, _signature(file), kind)
+    return RuntimeFile(entry.number, file.path, alg, file.digest, _signature(file), kind, key)
 
 
 def _signature(file: MeasuredFile) -> bytes | tuple[FileSignature, ...] | None:
@@ -87,14 +103,14 @@ def _signature(file: MeasuredFile) -> bytes | tuple[FileSignature, ...] | None:
     return file.others if file.signature is None else (file.signature, *file.others)
 
 
-def _problem(entry: ImaEntry) -> Finding | None:
+def _problem(entry: ImaEntry, followed: Collection[int]) -> Finding | None:
     """Why the content of the entry cannot be used, if so."""
     try:
         file = entry.file()
     except MalformedError as error:
         return Finding("D1", "runtime-log-template", error.message, subject=f"entry {entry.number}")
-    if entry.pcr != IMA_PCR:
-        text = f"measured into PCR {entry.pcr}, which this check does not follow"
+    if entry.pcr not in followed:
+        text = f"measured into PCR {entry.pcr}, which is not quoted"
         return Finding("D1", "runtime-log-pcr", text, "10", str(entry.pcr), f"entry {entry.number}")
     if entry.violation or file.buffer is None or digest_of(file.algorithm, file.buffer) == file.digest:
         return None
@@ -124,7 +140,7 @@ def _quick(raw: bytes, size: int, number: int) -> RuntimeFile | None:
         signature = raw[stop + 4 :] or None
     else:
         return None
-    return tuple.__new__(RuntimeFile, (number, path[:-1], alg, raw[begin:end], signature, "ima"))
+    return tuple.__new__(RuntimeFile, (number, path[:-1], alg, raw[begin:end], signature, "ima", None))
 
 
 def digest_of(algorithm: str, data: bytes) -> bytes | None:

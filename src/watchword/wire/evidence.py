@@ -11,11 +11,13 @@ from watchword.wire.reader import Reader, Writer, parse_whole
 from watchword.wire.tpm.algorithms import Alg, digest_size
 from watchword.wire.tpm.pcr import PcrValues
 
-__all__ = ["MAX_LOG", "Evidence", "Purpose", "binding", "enrol_proof"]
+__all__ = ["MAX_EVENT_LOG", "MAX_IMA_ENTRIES", "MAX_IMA_LOG", "Evidence", "Purpose", "binding", "enrol_proof"]
 
 MAX_TOKEN = 255
 MAX_INSTANCE = 255
-MAX_LOG = 8 << 20  # bytes of one log
+MAX_EVENT_LOG = 8 << 20  # bytes; the largest real ones are below 128 KiB
+MAX_IMA_LOG = 64 << 20  # bytes; 100,000 entries take 15 MB, 42 MB with a signature of 2048 bits each
+MAX_IMA_ENTRIES = 1 << 18  # in one request: the smallest have 33 bytes, and each costs some microseconds
 _MAX_ATTEST = 1024
 _MAX_SIGNATURE = 1024
 _MAX_BANKS = 8
@@ -68,9 +70,9 @@ class Evidence:
             attest=r.sized16(_MAX_ATTEST, "attest"),
             signature=r.sized16(_MAX_SIGNATURE, "signature"),
             pcrs=read_pcrs(r),
-            event_log=r.sized32(MAX_LOG, "event log"),
+            event_log=r.sized32(MAX_EVENT_LOG, "event log"),
             ima_from=r.u32(),
-            ima_log=r.sized32(MAX_LOG, "IMA log"),
+            ima_log=r.sized32(MAX_IMA_LOG, "IMA log"),
         )
 
     def write(self, w: Writer) -> None:

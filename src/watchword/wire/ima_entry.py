@@ -146,11 +146,11 @@ class ImaEntry(NamedTuple):
         return self._labelled(values.get("d-ngv2", values.get("d-ng", b"")), kinds="d-ngv2" in values)
 
     def _labelled(self, field: bytes, *, kinds: bool) -> tuple[str, str, bytes]:
-        label, separator, digest = field.partition(b":\0")
+        label, _, digest = field.partition(b":\0")
         kind, colon, algorithm = label.rpartition(b":")
         if kinds != bool(colon) or kind not in (b"", b"ima", b"verity"):
             raise MalformedError(f"IMA entry {self.number}: not a digest field of its template")
-        if not separator or _HASH_SIZES.get(algorithm) != len(digest):
+        if _HASH_SIZES.get(algorithm) != len(digest):  # without a colon and a NUL there is no digest
             raise MalformedError(f"IMA entry {self.number}: digest and algorithm do not fit together")
         return kind.decode() or "ima", algorithm.decode(), digest
 

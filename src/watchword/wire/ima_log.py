@@ -137,7 +137,7 @@ class ImaLog:
         return cls(size, _parse_entries(data, size, known))
 
     @classmethod
-    def parse_part(cls, data: bytes, digest_size: int, known: KnownEntries | None = None) -> ImaLog:
+    def parse_part(cls, data: bytes | memoryview, digest_size: int, known: KnownEntries | None = None) -> ImaLog:
         """Parse what follows the entries that somebody has already; it may be nothing. Raises MalformedError.
 
         ``digest_size`` is that of the log's first part: one that begins in the middle does not show its own.

@@ -1,0 +1,88 @@
+"""Keys that were loaded onto a keyring, as the runtime log has them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchword.verify.loaded_key import LoadedKey, read_loaded_key
+
+NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a signer of files")])
+KEYS = {
+    "p256": ec.generate_private_key(ec.SECP256R1()),
+    "rsa": rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+def certificate(key: object, *, identifier: bytes | None = b"\1\2\3\4", more: int = 0) -> bytes:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(NAME)
+        .issuer_name(NAME)
+        .serial_number(7)
+        .public_key(key.public_key())
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2027, 1, 1, tzinfo=UTC))
+        .add_extension(x509.BasicConstraints(False, None), critical=True)
+    )
+    for number in range(more):
+        oid = x509.ObjectIdentifier(f"1.3.6.1.4.1.99999.{number}")
+        builder = builder.add_extension(x509.UnrecognizedExtension(oid, b"\5\0"), critical=False)
+    if identifier is not None:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier(identifier), critical=False)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_which_key_it_is(kind: str) -> None:
+    public = KEYS[kind].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    expected = LoadedKey(b".ima", hashlib.sha256(public).digest(), b"\1\2\3\4")
+    assert read_loaded_key(b".ima", certificate(KEYS[kind])) == expected
+    unnamed = read_loaded_key(b"my ring", certificate(KEYS[kind], identifier=None))
+    assert unnamed == LoadedKey(b"my ring", expected.fingerprint, b"")
+
+
+GOOD = certificate(KEYS["p256"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no certificate",
+        GOOD[:-1],
+        GOOD + b"\0",
+        certificate(KEYS["p256"], more=32),
+        certificate(KEYS["p256"], identifier=bytes(65)),
+        certificate(KEYS["p256"], more=5, identifier=bytes(60)) + bytes(20_000),
+    ],
+)
+def test_a_kernels_keyring_got_something_that_cannot_be_read(data: bytes) -> None:
+    assert read_loaded_key(b".ima", data) == LoadedKey(b".ima", b"", b"")
+    assert read_loaded_key(b"kexec-cmdline", data) is None
+
+
+def test_the_most_extensions_and_the_longest_identifier() -> None:
+    found = read_loaded_key(b".ima", certificate(KEYS["p256"], more=29, identifier=bytes(64)))
+    assert found is not None
+    assert found.subject_key_id == bytes(64)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, len(GOOD)))
+def test_any_bytes_are_read_or_not(junk: bytes, at: int) -> None:
+    data = GOOD[:at] + junk + GOOD[at + len(junk) :]
+    found = read_loaded_key(b".ima", data)
+    assert found is not None
+    assert len(found.fingerprint) in (0, 32)
