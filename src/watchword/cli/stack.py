@@ -16,6 +16,7 @@ from watchword.cli.profile import read_bounded
 from watchword.cli.stack_diff import diff
 from watchword.cli.stack_expect import compare_with, in_json, in_words
 from watchword.cli.stack_interop import export, import_
+from watchword.cli.stack_measure import measure, sheet
 from watchword.crypto import dsse
 from watchword.errors import MalformedError, UsageError
 from watchword.policy.capture import (
@@ -48,6 +49,10 @@ def stack() -> None:
     Example:
       watchword stack check compute.json
     """
+
+
+stack.add_command(measure)
+stack.add_command(sheet)
 
 
 @stack.command()
