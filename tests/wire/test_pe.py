@@ -108,8 +108,15 @@ def test_long_section_names() -> None:
     assert PeImage.parse(bytes(data)).sections[0].name == ".sbatlevel"
     struct.pack_into("<I", data, HEADERS + 512, 4)
     refused(data, "not in its string table")
+    struct.pack_into("<I", data, HEADERS + 512, 14)
+    refused(data[:-1], "cut short")
     struct.pack_into("<II", data, 0x40 + 12, HEADERS + 500, 0xFFFFFFFF)
     refused(data, "beyond its end")
+
+
+def test_a_file_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watchword.wire.pe.MAX_IMAGE", len(program()) - 1)
+    refused(program(), "are allowed")
 
 
 @pytest.mark.parametrize(
