@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from watchword.errors import MalformedError
-from watchword.policy.signer import verifies
+from watchword.policy.signer import HASHES
 from watchword.verify.der import INTEGER, NULL, SEQUENCE, SET, Der, explicit, whole_sequence
 from watchword.wire.pe import PeImage
 from watchword.wire.tpm.algorithms import Alg, digest
@@ -142,9 +143,17 @@ def _signer(info: Der, content: bytes, certificates: tuple[x509.Certificate, ...
     for certificate in certificates:
         if certificate.serial_number == serial and certificate.issuer.public_bytes() == issuer:
             key = certificate.public_key()
-            if isinstance(key, rsa.RSAPublicKey) and verifies(key, signature, alg, digest(alg, attributes)):
+            if isinstance(key, rsa.RSAPublicKey) and _made_by(key, signature, alg, attributes):
                 return Signed(certificate, certificates)
     raise MalformedError(f"{_WHAT}: no certificate in it made it")
+
+
+def _made_by(key: rsa.RSAPublicKey, signature: bytes, alg: Alg, attributes: bytes) -> bool:
+    try:
+        key.verify(signature, attributes, PKCS1v15(), HASHES[alg])
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _message_digest(attributes: Der) -> bytes:
