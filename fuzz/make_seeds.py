@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 
 from cryptography import x509
@@ -64,8 +65,22 @@ def _pem(der: bytes) -> bytes:
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
 
 
+def small_program() -> bytes:
+    """A PE32+ program with one section, and a certificate table with one entry."""
+    optional = bytearray(240)
+    struct.pack_into("<H", optional, 0, 0x20B)
+    struct.pack_into("<II", optional, 56, 0x2000, 512)
+    struct.pack_into("<I", optional, 108, 16)
+    struct.pack_into("<II", optional, 144, 1024, 16)
+    head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x40) + b"PE\0\0"
+    head += struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, len(optional), 0) + optional
+    head += struct.pack("<8sIIII16x", b".text", 512, 0x1000, 512, 512)
+    return head.ljust(512, b"\0") + bytes(512) + struct.pack("<IHH8s", 16, 0x0200, 2, b"message.")
+
+
 def main() -> None:
     certificates()
+    keep("fuzz_pe", small_program())
     for name in ("good", "secure-boot-on"):
         keep("fuzz_tcg_log", b"\xff" + (BOOTS / name / "eventlog.bin").read_bytes())
     for name in ("good", "ima-sig", "violation"):

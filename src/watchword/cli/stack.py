@@ -14,6 +14,7 @@ from watchword.cli.stack_diff import diff
 from watchword.cli.stack_endorse import endorse, endorsements
 from watchword.cli.stack_expect import compare_with, in_json, in_words
 from watchword.cli.stack_interop import export, import_
+from watchword.cli.stack_measure import measure, sheet
 from watchword.errors import UsageError
 from watchword.policy.capture import (
     DEFAULT_COMPONENTS,
@@ -115,10 +116,6 @@ def check(file: Path, expect: tuple[Path, ...], as_json: bool) -> int:
     return 0 if all(each.holds == "yes" for _, each in found) else 3
 
 
-for _command in (endorse, endorsements):
-    stack.add_command(_command)
-
-
 def _summary(parsed: CompiledStack) -> dict[str, object]:
     return {
         "name": parsed.name,
@@ -154,5 +151,5 @@ def _read_files(file: Path) -> list[CapturedFile]:
     return listed
 
 
-for _command in (diff, export, import_):
+for _command in (measure, sheet, endorse, endorsements, diff, export, import_):
     stack.add_command(_command)
