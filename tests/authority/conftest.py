@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,18 +65,25 @@ class Service:
         return httpx2.Client(base_url=self.address.url, verify=self.context, timeout=20)
 
 
+@contextmanager
+def authority_in(directory: Path, *, witness_seconds: float = 3600) -> Iterator[Service]:
+    """An authority in ``directory``, made when there is none, answering on loopback."""
+    now = int(time.time())
+    ring = Keyring.open_or_create(directory / "keyring", authority="test", now=now).with_names(["127.0.0.1"], now)
+    answers = Answers()
+    with Store.open(directory / "store.sqlite3") as store:
+        services = Services(
+            answers, store, KeyringSource(ring), lambda: NOW, LIMITS, witness_seconds=witness_seconds
+        )
+        with serving(services, ring) as address:
+            context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
+            yield Service(address, ring, store, answers, context)
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    directory: Path = tmp_path_factory.mktemp("authority")
-    import time
-
-    ring = Keyring.create(directory / "keyring", authority="test", now=int(time.time()))
-    ring = ring.with_names(["127.0.0.1"], int(time.time()))
-    answers = Answers()
-    store = Store.open(directory / "store.sqlite3")
-    with store, serving(Services(answers, store, KeyringSource(ring), lambda: NOW, LIMITS), ring) as address:
-        context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
-        yield Service(address, ring, store, answers, context)
+    with authority_in(tmp_path_factory.mktemp("authority")) as running:
+        yield running
 
 
 @contextmanager

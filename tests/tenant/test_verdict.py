@@ -211,7 +211,7 @@ def test_the_same_receipt_twice_is_not_two_releases(authority: SignedAuthority, 
     )
     key = derive(SECRET, bytes.fromhex(record.launch_id))
     with SshServer([asyncssh.import_private_key(key.private_openssh)]) as server:
-        assert Scene(authority, record, Address(server.host, server.port)).rejected(releases=2).code == "releases-count"
+        assert Scene(authority, record, Address(server.host, server.port)).rejected(releases=2).code == "receipt-gap"
 
 
 def test_a_forged_receipt_is_rejected(scene: Scene) -> None:

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from watchword.errors import UsageError
 
-__all__ = ["authorities_folder", "check_name", "launches_folder", "listed", "read_bounded", "write_private"]
+__all__ = [
+    "authorities_folder",
+    "check_name",
+    "launches_folder",
+    "listed",
+    "logs_folder",
+    "read_bounded",
+    "write_private",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -28,6 +36,11 @@ def authorities_folder() -> Path:
 def launches_folder() -> Path:
     """Where launch records are kept."""
     return _base("XDG_STATE_HOME", ".local/state") / "launches"
+
+
+def logs_folder() -> Path:
+    """Where it is kept what was seen of authorities' logs."""
+    return _base("XDG_STATE_HOME", ".local/state") / "logs"
 
 
 def _base(variable: str, default: str) -> Path:
