@@ -30,10 +30,15 @@ from watchword.wire.merkle import Frontier, leaf_hash
 from watchword.wire.note import Checkpoint, Note
 from watchword.wire.tile import ENTRIES, Tile, parse_entries
 
-from .conftest import Service, serving
+from .conftest import Service, authority_in
 from .helpers import NOW, entry
 
 KEYID = "ab" * 32
+_ENDORSED = (
+    f"INSERT INTO endorsers VALUES ('{KEYID}', zeroblob(32), 'x', 1)",
+    "INSERT INTO stacks VALUES (zeroblob(32), x'00', NULL, 'compute', '1', 1, 'active', NULL, 1)",
+    f"INSERT INTO endorsements VALUES (zeroblob(32), '{KEYID}')",
+)
 
 
 @dataclass
@@ -131,7 +136,7 @@ def tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     data = tmp_path / "authority"
     data.mkdir(mode=0o700)
-    with serving(data) as service:
+    with authority_in(data) as service:
         trust.add(service.address.url, service.ring.fingerprint, "a")
         yield Tenant(service, capsys, data)
 
@@ -317,6 +322,20 @@ def test_missing_witnesses(tenant: Tenant, witness: Witness) -> None:
     assert tenant.audit(*both, "--quorum", "1")["size"] == 5
 
 
+def test_the_service_asks_by_itself(tmp_path: Path) -> None:
+    data = tmp_path / "authority"
+    data.mkdir(mode=0o700)
+    with authority_in(data, witness_seconds=0.05) as service, Witness("w", service.ring.key_list) as witness:
+        with service.store.transaction() as tx:
+            tx.put_witness(witness.verifier_key, witness.url, NOW)
+            tx.append_decision(NOW, b"", entry())
+        deadline = time.monotonic() + 20
+        while service.store.witnessed_size() != 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        note = PublicLog(service.store).published(service.ring)
+        assert len(check_witnesses(note, [parse_key(witness.verifier_key, COSIGNS)], 1)) == 1
+
+
 def test_a_witness_that_knows_more_or_less_than_we_remember(tenant: Tenant, witness: Witness) -> None:
     add(tenant, witness.verifier_key, witness.url)
     for count in (2, 5):
@@ -421,6 +440,26 @@ def test_a_tenant_sees_every_decision_about_its_launches(tenant: Tenant) -> None
     ]
 
 
+def test_a_monitor_follows_and_misses_nothing_that_another_audit_saw(tenant: Tenant) -> None:
+    record = tenant.launch()
+    told: list[str] = []
+
+    def sleep(_seconds: float) -> None:
+        told.append(tenant.capsys.readouterr().out)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+        if len(told) == 1:
+            tenant.decide(record)
+            tenant.audit()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("watchword.cli.log.time.sleep", sleep)
+        assert run(["log", "monitor", "--authority", "a", "--follow", "--json"]) == 1  # interrupted
+    assert [json.loads(text)["entries"] for text in told[:1]] == [[]]
+    assert [each["launch"] for each in json.loads(told[1])["entries"]] == ["web1"]
+    assert told[2] == ""  # nothing new: nothing said
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_decision_that_is_kept_back(tenant: Tenant, number: int) -> None:
     """The database no longer knows which launch it was about: the service does not show it, but the log has it."""
@@ -449,13 +488,17 @@ def test_an_endorser_sees_every_use_of_its_name(tenant: Tenant) -> None:
     assert "private" not in json.dumps(told)
 
 
+def test_an_endorser_sees_stacks_that_were_there_before_its_key(tenant: Tenant) -> None:
+    with tenant.service.store.transaction() as tx:
+        tx.append_act(NOW, "stack-add", "00" * 32, name="compute", version="1", endorsed_by=[])
+        tx.append_act(NOW, "endorser-add", KEYID)
+    tenant.force(*_ENDORSED)
+    assert [each["act"] for each in monitor(tenant, "--endorser", KEYID)] == ["stack-add", "endorser-add"]
+
+
 def test_a_stack_used_outside_of_the_log(tenant: Tenant) -> None:
     tenant.fill(1)
-    tenant.force(
-        f"INSERT INTO endorsers VALUES ('{KEYID}', zeroblob(32), 'x', 1)",
-        "INSERT INTO stacks VALUES (zeroblob(32), x'00', NULL, 'compute', '1', 1, 'active', NULL, 1)",
-        f"INSERT INTO endorsements VALUES (zeroblob(32), '{KEYID}')",
-    )
+    tenant.force(*_ENDORSED)
     assert tenant.refused("--endorser", KEYID, command="monitor") == ("T7", "log-unlisted")
 
 

@@ -48,13 +48,17 @@ def _unix_time() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds."""
+    """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds.
+
+    Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``.
+    """
 
     launches: MessageHandler
     store: Store
     keyring: Callable[[], Keyring]
     clock: Callable[[], int] = _unix_time
     limits: Limits = field(default_factory=Limits)
+    witness_seconds: float = WITNESS_SECONDS
     log: PublicLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +74,7 @@ def create_app(services: Services) -> Starlette:
         witnesses = Witnesses(services.store, services.log, services.clock)
         chores = (
             _repeat(PRUNE_SECONDS, app.state.intake, lambda: _prune(services)),
-            _repeat(WITNESS_SECONDS, app.state.intake, lambda: witnesses.ask_all(services.keyring())),
+            _repeat(services.witness_seconds, app.state.intake, lambda: witnesses.ask_all(services.keyring())),
         )
         tasks = [asyncio.create_task(chore) for chore in chores]
         yield

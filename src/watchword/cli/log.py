@@ -16,6 +16,7 @@ from watchword.errors import Rejected, Unavailable, UsageError
 from watchword.tenant import launches, log_state, trust
 from watchword.tenant.audit import Audited, Visit, audit
 from watchword.tenant.files import read_bounded
+from watchword.tenant.log_state import Seen
 from watchword.tenant.monitor import Monitor
 from watchword.tenant.verdict import check_receipts
 from watchword.wire.note import Note, NoteKey
@@ -106,10 +107,11 @@ def _audit(
     quorum: int,
     *,
     full: bool,
+    since: Seen | None = None,
     visit: Visit = lambda index, entry, tree: None,
 ) -> Audited:
-    """Audit, and remember what was seen; a fork is kept as evidence."""
-    seen, client = log_state.load(authority.name), _Remembering(authority)
+    """Audit from what was seen, or from ``since`` on, and remember it; a fork is kept as evidence."""
+    seen, client = since or log_state.load(authority.name), _Remembering(authority)
     try:
         found = audit(
             client, authority.keys, seen, witnesses=witnesses, quorum=quorum, full=full, visit=visit
@@ -119,7 +121,9 @@ def _audit(
             kept = log_state.keep_contradiction(authority.name, seen.note, Note.parse(client.shown))
             note(f"both checkpoints are in {kept}")
         raise
-    log_state.save(authority.name, found.seen)
+    before = log_state.load(authority.name)  # another audit may have gone further meanwhile
+    if before is None or before.frontier.size <= found.frontier.size:
+        log_state.save(authority.name, found.seen)
     return found
 
 
@@ -168,10 +172,12 @@ def monitor(
     records = [] if endorser else [each for each in launches.load_all() if each.authority == found.name]
     watch, told = Monitor(records, endorser), set[int]()
     demanded = read_witnesses(witnesses, quorum)
-    first = True
+    since, first = None, True
     while True:
         try:
-            checked = _audit(found, *demanded, full=first, visit=watch.visit)
+            # From where this monitor is, not from what another audit saw: it must visit every entry.
+            checked = _audit(found, *demanded, full=first, since=since, visit=watch.visit)
+            since = checked.seen
             report = _acts(watch, found) if endorser else _launches(watch, found)
             _tell(report, checked, told, first or not follow, as_json)
             first = False
@@ -207,8 +213,9 @@ def _launches(watch: Monitor, authority: trust.Authority) -> list[dict[str, Any]
 
 
 def _acts(watch: Monitor, authority: trust.Authority) -> list[dict[str, Any]]:
-    watch.check_stacks(authority.client().stacks())
-    return [act.document() for act in watch.acts]
+    listed = authority.client().stacks()
+    watch.check_stacks(listed)
+    return [act.document() for act in watch.acts(listed)]
 
 
 def _tell(report: list[dict[str, Any]], checked: Audited, told: set[int], always: bool, as_json: bool) -> None:

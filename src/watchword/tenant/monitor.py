@@ -52,11 +52,10 @@ class Monitor:
         self._watched = [_Watched(each, _index_key(each)) for each in records]
         self._tags: dict[bytes, tuple[_Watched, int]] = {}
         self._endorser = endorser
-        self._stacks: set[str] = set()
         self._logged_stacks: set[str] = set()
+        self._acts: list[PublicAct] = []
         self._leaves: dict[int, bytes] = {}
         self.size = 0
-        self.acts: list[PublicAct] = []
         for watched in self._watched:
             self._look_for(watched, _WINDOW)
 
@@ -82,13 +81,19 @@ class Monitor:
             act = msgspec.json.decode(public, type=PublicAct)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError(f"public act: {error}") from None
-        endorsers = act.details.get("endorsed_by")
         if act.act == "stack-add":
             self._logged_stacks.add(act.subject)
-            if isinstance(endorsers, list) and self._endorser in endorsers:
-                self._stacks.add(act.subject)
-        if act.subject == self._endorser or act.subject in self._stacks:
-            self.acts.append(msgspec.structs.replace(act, seq=index + 1))
+        if act.subject == self._endorser or act.act.startswith("stack-"):
+            self._acts.append(msgspec.structs.replace(act, seq=index + 1))
+
+    def acts(self, listed: Iterable[tuple[str, Sequence[str]]]) -> list[PublicAct]:
+        """What was done with the endorser's key, and with stacks in its name: as logged, or as ``listed`` now.
+
+        A stack that was there before the key was counted is in the log without that name.
+        """
+        named = {digest for digest, endorsers in listed if self._endorser in endorsers}
+        named |= {act.subject for act in self._acts if _is_endorsed(act, self._endorser)}
+        return [act for act in self._acts if act.subject == self._endorser or act.subject in named]
 
     def launches(self) -> list[tuple[LaunchRecord, Mapping[int, int]]]:
         """Each launch, with the log index of each of its decisions by their number."""
@@ -133,6 +138,11 @@ class Monitor:
                     Finding("T7", "log-unlisted", "a stack is used under your name and not in the log", subject=digest),
                     hint="ask the authority when it added this stack, and tell those who rely on your name",
                 )
+
+
+def _is_endorsed(act: PublicAct, key_id: str) -> bool:
+    endorsers = act.details.get("endorsed_by")
+    return isinstance(endorsers, list) and key_id in endorsers
 
 
 def _index_key(record: LaunchRecord) -> bytes:

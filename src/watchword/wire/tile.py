@@ -34,7 +34,8 @@ class Tile:
     width: int = WIDTH
 
     def __post_init__(self) -> None:
-        if not (ENTRIES <= self.level <= _MAX_LEVEL and 0 <= self.index < MAX_SIZE and 1 <= self.width <= WIDTH):
+        placed = ENTRIES <= self.level <= _MAX_LEVEL and 0 <= self.index < MAX_SIZE // WIDTH
+        if not placed or not 1 <= self.width <= WIDTH:
             raise MalformedError("log tile: there is no such tile")
 
     @classmethod

@@ -34,8 +34,8 @@ from watchword.authority.store.rows import (
 from watchword.authority.store.transaction import Transaction
 from watchword.authority.store.watch import WatchReads
 from watchword.errors import Unavailable
-from watchword.wire.merkle import MAX_SIZE, Frontier, leaf_hash
-from watchword.wire.tile import HEIGHT, WIDTH
+from watchword.wire.merkle import Frontier, leaf_hash
+from watchword.wire.tile import WIDTH
 
 __all__ = ["Counts", "Head", "Store"]
 
@@ -286,8 +286,6 @@ class Store(WatchReads):
         """As many hashes of a tile as there are; ``level`` from 0, see ``wire.tile``."""
         if level == 0:
             return [leaf_hash(leaf) for leaf in self.leaves(index * WIDTH, WIDTH)]
-        if level * HEIGHT >= MAX_SIZE.bit_length() or index * WIDTH >= MAX_SIZE:
-            return []
         table = schema.log_nodes
         within = table.c.node.between(index * WIDTH, (index + 1) * WIDTH - 1)
         query = select(table.c.hash).where(table.c.tile_level == level, within).order_by(table.c.node)
