@@ -72,9 +72,7 @@ def authority_in(directory: Path, *, witness_seconds: float = 3600) -> Iterator[
     ring = Keyring.open_or_create(directory / "keyring", authority="test", now=now).with_names(["127.0.0.1"], now)
     answers = Answers()
     with Store.open(directory / "store.sqlite3") as store:
-        services = Services(
-            answers, store, KeyringSource(ring), lambda: NOW, LIMITS, witness_seconds=witness_seconds
-        )
+        services = Services(answers, store, KeyringSource(ring), lambda: NOW, LIMITS, witness_seconds=witness_seconds)
         with serving(services, ring) as address:
             context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
             yield Service(address, ring, store, answers, context)
