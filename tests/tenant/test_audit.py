@@ -152,6 +152,17 @@ def test_a_fork_of_the_same_size_and_a_rollback(scene: Scene) -> None:
     assert scene.audit(seen).start == 7
 
 
+def test_two_checkpoints_of_one_size_are_a_fork_whatever_the_tiles_say(scene: Scene) -> None:
+    scene.fill(7)
+    seen = scene.audit().seen
+    tiles = list(scene.log.leaves)
+    scene.log.leaves[2] = LogLeaf(bytes(32), bytes(32)).encode()
+    signed = scene.log.checkpoint()
+    scene.log.leaves = tiles
+    scene.checkpoint = lambda: signed  # type: ignore[method-assign]
+    assert scene.refused(seen) == ("T3", "log-fork")
+
+
 def test_an_unsigned_and_a_wrongly_signed_checkpoint(scene: Scene) -> None:
     note = Note.parse(scene.log.checkpoint())
     scene.checkpoint = note.text.encode  # type: ignore[method-assign]
