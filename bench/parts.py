@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from hashlib import sha1, sha256
 from pathlib import Path
 
+from bench import log
 from bench.measure import Figure, measure
 from watchword.crypto import token
 from watchword.policy.appraise import appraise
@@ -35,6 +36,8 @@ def run() -> Iterator[Figure]:
     """All figures, one after the other."""
     with World(BOOTS) as world:
         yield from _tokens(world)
+        world.host().obtain(world.token())
+        yield from log.run(world)
         yield from _evidence(world)
 
 

@@ -60,6 +60,7 @@ NAMED = [
     "man in the middle of the SSH verification",
     "forged receipt",
     "forked log",
+    "dropped entry",
     "authority database stolen",
     "authority killed at every step",
     "two authorities racing for the last release",

@@ -16,15 +16,21 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.agent.transport import new_reply_key
 from watchword.authority.launches import Launches
+from watchword.authority.log import PublicLog
 from watchword.authority.store import Store
 from watchword.crypto import dsse
+from watchword.crypto.note import sign
 from watchword.crypto.token import seal_token
 from watchword.errors import Rejected, Unavailable
 from watchword.launch import challenge as nonces
 from watchword.launch.receipt import PAYLOAD_TYPE, launch_key, make_receipt, verify_receipt
 from watchword.testing.world import Direct, TestHost, Token, World, stack_from_recording
+from watchword.verify.log import check_consistency, log_origin, verify_checkpoint
 from watchword.wire.evidence import Purpose
+from watchword.wire.log_leaf import LogLeaf, commitment
+from watchword.wire.merkle import leaf_hash
 from watchword.wire.messages import ChallengeRequest, Refusal, Release
+from watchword.wire.note import Checkpoint
 from watchword.wire.token import token_id
 
 from .helpers import Attempt, Bench, attempt, challenge, say, tamper
@@ -226,7 +232,8 @@ def test_same_evidence_racing(lone: Bench) -> None:
 def receipt_of(world: World, token: Token) -> bytes:
     """The receipt of the newest decision about a launch."""
     entry = list(world.store.decisions(launch_key=launch_key(token.body.launch_id)))[-1]
-    return make_receipt(world.keys.key_list.authority, entry.entry, entry.seq, entry.prev_hash, world.keys.signing_key)
+    [position] = PublicLog(world.store).positions(world.keys, [entry])
+    return make_receipt(world.keys.key_list.authority, entry.entry, position, world.keys.signing_key)
 
 
 def test_forged_receipt(lone: Bench) -> None:
@@ -248,6 +255,28 @@ def test_forged_receipt(lone: Bench) -> None:
     assert reason(json.dumps(document).encode(), world) == ("S1", "document-signature")
 
 
+def test_forged_receipt_with_the_signing_key(lone: Bench) -> None:
+    """forged receipt: whoever stole the signing key alone still has no log that has it (R2, T1, T2)"""
+    world, token = lone.world, lone.world.token()
+    lone.honest.obtain(token)
+    document = json.loads(dsse.open_unverified(receipt_of(world, token))[1])
+
+    def forge(entry: str, **place: object) -> tuple[str, str]:
+        forged = {**document, "entry": entry, "log": {**document["log"], **place}}
+        return reason(dsse.sign(json.dumps(forged).encode(), PAYLOAD_TYPE, [world.keys.signing_key]), world)
+
+    improved = document["entry"].replace('"rank":2', '"rank":9')
+    assert forge(improved) == ("R2", "receipt-commitment")
+    salt = bytes.fromhex(document["log"]["salt"])
+    old = LogLeaf.parse(bytes.fromhex(document["log"]["leaf"]))
+    leaf = LogLeaf(old.tag, commitment(salt, improved.encode())).encode()
+    assert forge(improved, leaf=leaf.hex()) == ("T2", "log-inclusion")
+    origin = log_origin(world.keys.key_list.authority)
+    own = sign(Checkpoint(origin, 1, leaf_hash(leaf)).encode(), origin, Ed25519PrivateKey.generate()).encode().decode()
+    place = {"leaf": leaf.hex(), "index": 0, "proof": [], "checkpoint": own}
+    assert forge(improved, **place) == ("T1", "checkpoint-signature")
+
+
 def reason(receipt: bytes, world: World) -> tuple[str, str]:
     with pytest.raises(Rejected) as caught:
         verify_receipt(receipt, world.keys.key_list)
@@ -263,7 +292,7 @@ def reason(receipt: bytes, world: World) -> tuple[str, str]:
     ],
 )
 def test_forked_log(lone: Bench, statement: str) -> None:
-    """forked log: an entry that was altered, dropped or hidden breaks the chain (F5)"""
+    """forked log: an entry that was altered, dropped or hidden no longer leads to the root (F5)"""
     world = lone.world
     bad = world.host("kernel")
     token = world.token(releases=2)
@@ -274,7 +303,7 @@ def test_forked_log(lone: Bench, statement: str) -> None:
     force(world, statement, seq)
     with pytest.raises(Rejected) as caught:
         world.store.verify_decisions()
-    assert (caught.value.clause, caught.value.code) == ("F5", "decision-chain")
+    assert (caught.value.clause, caught.value.code) == ("F5", "decision-log")
 
 
 def test_forked_log_at_its_end(lone: Bench) -> None:
@@ -285,7 +314,27 @@ def test_forked_log_at_its_end(lone: Bench) -> None:
     force(world, statement, world.store.head().seq)
     with pytest.raises(Rejected) as caught:
         world.store.verify_decisions()
-    assert (caught.value.clause, caught.value.code) == ("F5", "decision-chain")
+    assert (caught.value.clause, caught.value.code) == ("F5", "decision-log")
+
+
+def test_dropped_entry(lone: Bench) -> None:
+    """dropped entry: a release taken out of the log, and everything after it made to fit (T3)"""
+    world, token = lone.world, lone.world.token()
+    log = PublicLog(world.store)
+    lone.honest.obtain(token)
+    before = verify_checkpoint(log.newest(world.keys).encode(), world.keys.key_list)
+    dropped = list(world.store.decisions())[:-1]
+    with Store.open(world.folder / "rewritten.sqlite") as rewritten, rewritten.transaction() as tx:
+        for each in dropped:
+            tx.append_decision(each.time, each.launch_key, each.entry)
+        for number in range(3):
+            tx.append_act(world.now, "host-enrolled", f"{number}")
+    with Store.open(world.folder / "rewritten.sqlite") as rewritten:
+        after = verify_checkpoint(PublicLog(rewritten).newest(world.keys).encode(), world.keys.key_list)
+        proof = PublicLog(rewritten).consistency(before.size, after.size)
+    with pytest.raises(Rejected) as caught:
+        check_consistency(before.checkpoint, after.checkpoint, proof)
+    assert (caught.value.clause, caught.value.code) == ("T3", "log-fork")
 
 
 def force(world: World, statement: str, *values: object) -> None:
@@ -316,6 +365,7 @@ def secrets_of(token: Token, world: World) -> dict[str, bytes]:
         "pseudonym key": world.keys.pseudonym_key,
         **{f"sealing key {i}": key.private_bytes_raw() for i, key in enumerate(world.keys.sealing_keys.values())},
         "signing key": world.keys.signing_key.private_bytes_raw(),
+        "log key": world.keys.log_key.private_bytes_raw(),
     }
 
 

@@ -69,15 +69,22 @@ class Service:
 
 
 @contextmanager
-def service_in(directory: Path, limits: Limits) -> Iterator[Service]:
-    """A service with a store of its own, on loopback."""
-    ring = Keyring.create(directory / "keyring", authority="test", now=int(time.time()))
-    ring = ring.with_names(["127.0.0.1"], int(time.time()))
+def authority_in(directory: Path, *, witness_seconds: float = 3600, limits: Limits = LIMITS) -> Iterator[Service]:
+    """An authority in ``directory``, made when there is none, answering on loopback."""
+    now = int(time.time())
+    ring = Keyring.open_or_create(directory / "keyring", authority="test", now=now).with_names(["127.0.0.1"], now)
     answers = Answers()
-    store = Store.open(directory / "store.sqlite3")
-    with store, serving(Services(answers, store, KeyringSource(ring), lambda: NOW, limits), ring) as address:
-        context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
-        yield Service(address, ring, store, answers, context)
+    with Store.open(directory / "store.sqlite3") as store:
+        services = Services(answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds=witness_seconds)
+        with serving(services, ring) as address:
+            context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
+            yield Service(address, ring, store, answers, context)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with authority_in(tmp_path_factory.mktemp("authority")) as running:
+        yield running
 
 
 @contextmanager
@@ -95,12 +102,6 @@ def serving(services: Services, ring: Keyring) -> Iterator[Address]:
         server.should_exit = True
         thread.join(30)
     assert not thread.is_alive()
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_in(tmp_path_factory.mktemp("authority"), LIMITS) as made:
-        yield made
 
 
 @pytest.fixture

@@ -325,7 +325,7 @@ def test_status(service: Service, client: httpx2.Client) -> None:
     assert status["version"] == __version__
     assert status["fingerprint"] == service.ring.fingerprint
     assert status["counts"]["hosts"] == 1
-    assert status["decisions"] == {"seq": head.seq, "hash": head.entry_hash.hex()}
+    assert status["decisions"] == {"seq": head.seq, "root": head.root.hex()}
     assert client.get("/v1/stacks").json() == {"stacks": []}
 
 

@@ -234,7 +234,7 @@ def test_the_record_is_shown_and_checked(command: Command, data: Path) -> None:
     raw.execute("UPDATE decisions SET entry = CAST(replace(entry, 'signing', 'sealing') AS BLOB)")
     raw.commit()
     raw.close()
-    assert _code(command("decisions", "--verify")) == (3, "decision-chain")
+    assert _code(command("decisions", "--verify")) == (3, "decision-log")
 
 
 def test_a_passphrase_comes_from_a_file_or_the_environment(

@@ -73,7 +73,7 @@ def test_killed_at_random_among_others(tmp_path: Path) -> None:
         assert store.verify_decisions().seq == 40
 
 
-@pytest.mark.parametrize("kind", ["signing", "sealing", "root"])
+@pytest.mark.parametrize("kind", ["signing", "sealing", "log", "root"])
 def test_killed_while_rotating(tmp_path: Path, kind: str) -> None:
     """Before each rename, fsync and unlink of a rotation, until one runs to its end."""
     old = Keyring.create(tmp_path / "keyring", authority="test", now=NOW)

@@ -16,8 +16,9 @@ from watchword.authority import tls
 from watchword.authority.keyring import Keyring, KeyringSource
 from watchword.crypto import keylist
 from watchword.crypto.token import open_token, seal_token
-from watchword.errors import UsageError
-from watchword.launch.receipt import make_receipt
+from watchword.errors import Rejected, UsageError
+from watchword.testing.memory_log import MemoryLog
+from watchword.verify.log import verify_checkpoint
 from watchword.wire.token import TokenBody
 
 from .helpers import NOW
@@ -77,11 +78,21 @@ def test_a_pin_survives_every_rotation(ring: Keyring, kind: str) -> None:
 def test_old_receipts_stay_good_and_new_ones_use_the_new_key(ring: Keyring) -> None:
     from watchword.crypto import dsse
 
-    receipt = make_receipt("test", b'{"time":1}', 1, bytes(32), ring.signing_key)
+    receipt = MemoryLog("test").receipt(b'{"time":1}', b"k" * 32, ring.signing_key)
     rotated = ring.rotate_signing(NOW + 1)
     assert rotated.signing_key.public_key() != ring.signing_key.public_key()
     kind = "application/vnd.watchword.receipt+json"
     assert dsse.verify(receipt, kind, rotated.key_list.receipt_keys(), 1).key_ids
+
+
+def test_old_checkpoints_stay_good_and_new_ones_use_the_new_key(ring: Keyring) -> None:
+    old = MemoryLog("test", ring.log_key).checkpoint()
+    rotated = ring.rotate_log(NOW + 1)
+    assert rotated.log_key.public_key() != ring.log_key.public_key()
+    assert rotated.key_list.log == (rotated.log_key.public_key(), ring.log_key.public_key())
+    assert verify_checkpoint(old, rotated.key_list).size == 0
+    with pytest.raises(Rejected):
+        verify_checkpoint(MemoryLog("test", rotated.log_key).checkpoint(), ring.key_list)
 
 
 def test_old_tokens_open_until_their_key_is_dropped(ring: Keyring) -> None:

@@ -17,7 +17,7 @@ from watchword.cli.main import run
 from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
 from watchword.testing.documents import PROFILE, encode
 
-from .conftest import Service, service_in
+from .conftest import Service, authority_in
 from .test_app import problem
 
 JSON = {"Content-Type": "application/json"}
@@ -25,7 +25,9 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with service_in(tmp_path, Limits(body_seconds=1.0, published=3, publish_burst=1000, publish_seconds=60)) as made:
+    with authority_in(
+        tmp_path, limits=Limits(body_seconds=1.0, published=3, publish_burst=1000, publish_seconds=60)
+    ) as made:
         yield made
 
 
@@ -109,7 +111,10 @@ def test_there_is_an_end_to_profiles(service: Service, client: httpx2.Client) ->
 
 
 def test_too_often(tmp_path: Path) -> None:
-    with service_in(tmp_path, Limits(publish_burst=2, publish_seconds=60)) as service, service.client() as client:
+    with (
+        authority_in(tmp_path, limits=Limits(publish_burst=2, publish_seconds=60)) as service,
+        service.client() as client,
+    ):
         assert [post(client, named("gold")).status_code for _ in range(2)] == [201, 200]
         answer = post(client, named("other"))
         problem(answer, 429, "rate-limited")

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from watchword.authority.log import TreeReader
 from watchword.authority.store import (
     EkPin,
     EndorserRow,
+    Head,
     ProfileRow,
     StackChange,
     StackRow,
@@ -26,10 +28,11 @@ from watchword.authority.store import (
     schema,
 )
 from watchword.errors import Rejected, Unavailable, UsageError, WatchwordError
-from watchword.launch.receipt import FIRST_PREVIOUS, chain_hash
 from watchword.verify.ek import EkClass
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.quote import LastSeen
+from watchword.wire.log_leaf import LogLeaf, index_key, tag
+from watchword.wire.merkle import EMPTY_ROOT, Frontier, inclusion_proof, inclusion_root, leaf_hash, node_hash
 
 from .helpers import NOW, entry, host, start_child
 
@@ -162,17 +165,56 @@ def fill(store: Store, count: int = 3) -> None:
             tx.append_decision(NOW + number, b"", entry(str(number), time=NOW + number))
 
 
-def test_decisions_are_chained(store: Store) -> None:
+def test_decisions_form_a_tree(store: Store) -> None:
     with store.transaction() as tx:
         first = tx.append_decision(NOW, b"", entry("1"))
         second = tx.append_decision(NOW, b"k" * 32, entry("2", launch=b"k" * 32))
-    assert (first.seq, first.prev_hash) == (1, FIRST_PREVIOUS)
-    assert (second.seq, second.prev_hash) == (2, first.entry_hash)
-    assert second.entry_hash == chain_hash(2, first.entry_hash, entry("2", launch=b"k" * 32))
-    assert list(store.decisions()) == [first, second]
-    assert list(store.decisions(launch_key=b"k" * 32)) == [second]
+        third = tx.append_decision(NOW, b"k" * 32, entry("3", launch=b"k" * 32))
+    assert [(each.seq, each.number) for each in (first, second, third)] == [(1, 0), (2, 1), (3, 2)]
+    assert store.head_at(1) == Head(1, leaf_hash(first.leaf))
+    two = node_hash(leaf_hash(first.leaf), leaf_hash(second.leaf))
+    assert store.head() == Head(3, node_hash(two, leaf_hash(third.leaf)))
+    assert LogLeaf.parse(third.leaf).tag == tag(index_key(b"k" * 32), 2)
+    assert list(store.decisions()) == [first, second, third]
+    assert list(store.decisions(launch_key=b"k" * 32)) == [second, third]
     assert store.verify_decisions() == store.head()
-    assert store.head().entry_hash == second.entry_hash
+    assert (store.head_at(4), store.head_at(0)) == (None, Head(0, EMPTY_ROOT))
+
+
+def test_tiles_hold_what_the_leaves_give(store: Store) -> None:
+    with store.transaction() as tx:
+        for number in range(520):
+            tx.append_decision(NOW, b"", entry(str(number)))
+    hashes = [leaf_hash(leaf) for leaf in store.leaves(0, 1000)]
+    assert (len(hashes), len(store.tile(0, 0)), len(store.tile(0, 2)), store.tile(0, 3)) == (520, 256, 8, [])
+    trees = []
+    for at in (0, 256):
+        tree = Frontier()
+        for hashed in hashes[at : at + 256]:
+            tree, _ = tree.append(hashed)
+        trees.append(tree.root())
+    assert store.tile(1, 0) == trees
+    assert store.tile(2, 0) == store.tile(7, 0) == store.tile(0, (1 << 54) - 1) == []
+    reader = TreeReader(store)
+    for size in (1, 255, 256, 257, 519, 520):
+        head = store.head_at(size)
+        assert head is not None
+        for index in {0, size // 2, size - 1}:
+            proof = inclusion_proof(index, size, reader.subtree)
+            assert inclusion_root(index, size, hashes[index], proof) == head.root
+
+
+def test_a_sealed_act_looks_like_a_decision(store: Store) -> None:
+    with store.transaction() as tx:
+        sealed = tx.append_act(NOW, "host-enrolled", "ab" * 32, by="alice")
+        shown = tx.append_act(NOW, "stack-add", "cd" * 32, by="alice", name="compute", secret="x")
+        decided = tx.append_decision(NOW, b"k" * 32, entry("1", launch=b"k" * 32))
+    assert len(sealed.leaf) == len(decided.leaf) == 65
+    text = LogLeaf.parse(shown.leaf).public
+    assert b'"subject":"' + b"cd" * 32 in text
+    assert b'"name":"compute"' in text
+    assert b"alice" not in text
+    assert b"secret" not in text
 
 
 def test_many_decisions_are_read_in_pages(store: Store) -> None:
@@ -196,13 +238,23 @@ def test_an_entry_has_a_bounded_size(store: Store) -> None:
         "DELETE FROM decisions WHERE seq = 3",
         (
             "INSERT OR REPLACE INTO decisions "
-            "SELECT seq, 0, launch_key, prev_hash, entry, entry_hash FROM decisions WHERE seq = 2"
+            "SELECT seq, 0, launch_key, number, salt, entry, leaf, frontier FROM decisions WHERE seq = 2"
         ),
-        "INSERT INTO decisions SELECT 5, time, launch_key, entry_hash, entry, entry_hash FROM decisions WHERE seq = 3",
-        "INSERT INTO decisions SELECT 4, time, launch_key, prev_hash, entry, entry_hash FROM decisions WHERE seq = 3",
         (
             "INSERT INTO decisions "
-            "SELECT NULL, time, launch_key, entry_hash, entry, entry_hash FROM decisions WHERE seq = 3"
+            "SELECT 5, time, launch_key, number, salt, entry, leaf, frontier FROM decisions WHERE seq = 3"
+        ),
+        (
+            "INSERT INTO decisions "
+            "SELECT 4, time, launch_key, number, salt, entry, leaf, x'00' FROM decisions WHERE seq = 3"
+        ),
+        (
+            "INSERT INTO decisions "
+            "SELECT 4, time, launch_key, -1, salt, entry, leaf, frontier FROM decisions WHERE seq = 3"
+        ),
+        (
+            "INSERT INTO decisions "
+            "SELECT NULL, time, launch_key, number, salt, entry, leaf, frontier FROM decisions WHERE seq = 3"
         ),
     ],
 )
@@ -219,9 +271,11 @@ def test_the_database_refuses_to_change_decisions(store: Store, path: Path, stat
 @pytest.mark.parametrize(
     ("statement", "why"),
     [
-        ("UPDATE decisions SET entry = CAST('{\"time\": 1800000001}' AS BLOB) WHERE seq = 2", "does not have its hash"),
-        ("UPDATE decisions SET entry_hash = zeroblob(32) WHERE seq = 3", "does not have its hash"),
-        ("UPDATE decisions SET prev_hash = zeroblob(32) WHERE seq = 2", "does not follow"),
+        ("UPDATE decisions SET entry = CAST('{\"time\": 1800000001}' AS BLOB) WHERE seq = 2", "not what was logged"),
+        ("UPDATE decisions SET salt = zeroblob(32) WHERE seq = 2", "not what was logged"),
+        ("UPDATE decisions SET leaf = zeroblob(65) WHERE seq = 2", "does not lead to its root"),
+        ("UPDATE decisions SET frontier = zeroblob(64) WHERE seq = 3", "does not lead to its root"),
+        ("UPDATE decisions SET number = 7 WHERE seq = 2", "another number of entries"),
         ("DELETE FROM decisions WHERE seq = 2", "out of order"),
         ("DELETE FROM decisions WHERE seq = 1", "out of order"),
         ("UPDATE decisions SET launch_key = x'aa' WHERE seq = 2", "filed under another"),
@@ -238,7 +292,7 @@ def test_tampering_behind_the_triggers_is_found(store: Store, path: Path, statem
     raw.close()
     with pytest.raises(Rejected, match=why) as caught:
         store.verify_decisions()
-    assert caught.value.code == "decision-chain"
+    assert caught.value.code == "decision-log"
 
 
 def test_an_entry_that_is_no_decision_is_found(store: Store) -> None:
@@ -248,7 +302,7 @@ def test_an_entry_that_is_no_decision_is_found(store: Store) -> None:
         store.verify_decisions()
 
 
-def test_acts_join_the_same_chain(store: Store) -> None:
+def test_acts_join_the_same_log(store: Store) -> None:
     fill(store, 1)
     with store.transaction() as tx:
         act = tx.append_act(NOW, "host-enrolled", "ab" * 32, by="alice", reason="new")

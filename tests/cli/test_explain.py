@@ -18,7 +18,7 @@ from watchword.cli.explain_input import read_findings
 from watchword.cli.main import run
 from watchword.crypto import dsse
 from watchword.errors import Finding, MalformedError, Rejected, UsageError
-from watchword.launch.receipt import FIRST_PREVIOUS, Decision, FindingRecord, make_receipt
+from watchword.launch.receipt import Decision, FindingRecord
 from watchword.policy import ear
 from watchword.policy.advice import ADVICE
 from watchword.policy.stack import PAYLOAD_TYPE
@@ -26,6 +26,7 @@ from watchword.policy.trustworthiness import Claim, Tier
 from watchword.testing.documents import encode
 from watchword.testing.emulated import EmulatedHost
 from watchword.testing.farm import SwTpm, have_swtpm
+from watchword.testing.memory_log import MemoryLog
 from watchword.testing.signed_authority import SignedAuthority
 
 KEY = Ed25519PrivateKey.generate()
@@ -59,7 +60,7 @@ def decision(*findings: Finding) -> Decision:
 
 
 def receipt(*findings: Finding) -> bytes:
-    return make_receipt("auditor", decision(*findings).encode(), 1, FIRST_PREVIOUS, KEY)
+    return MemoryLog("auditor").receipt(decision(*findings).encode(), bytes(32), KEY)
 
 
 def result(*findings: Finding) -> bytes:

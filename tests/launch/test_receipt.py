@@ -9,10 +9,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.crypto import dsse
 from watchword.crypto.keylist import KeyList
+from watchword.crypto.note import sign
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.launch import receipt as r
+from watchword.testing.memory_log import MemoryLog
+from watchword.verify.log import log_origin
+from watchword.wire.note import Checkpoint
 
-SIGNER, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+SIGNER, OTHER, LOG_KEY = (Ed25519PrivateKey.generate() for _ in range(3))
+LAUNCH = r.launch_key(b"L" * 16)
 KEYS = KeyList(
     authority="authority.example",
     version=1,
@@ -21,26 +26,33 @@ KEYS = KeyList(
     signing=(SIGNER.public_key(),),
     sealing=(X25519PrivateKey.generate().public_key(),),
     tls_ca="",
+    log=(LOG_KEY.public_key(),),
 )
 DECISION = r.Decision(
-    outcome="released", time=1, launch="aa", token="bb", instance="vm", profile="cc", inputs="dd", level="gold", rank=2,
-    required=2, stack=r.StackRecord("s", "1", "ee"), host="ff", releases=1, allowed=1, lease=120, evidence="00",
+    outcome="released", time=1, launch=LAUNCH.hex(), token="bb", instance="vm", profile="cc", inputs="dd", level="gold",
+    rank=2, required=2, stack=r.StackRecord("s", "1", "ee"), host="ff", releases=1, allowed=1, lease=120, evidence="00",
 )  # fmt: skip
 
 
 def make(entry: bytes = DECISION.encode(), authority: str = KEYS.authority, key: Ed25519PrivateKey = SIGNER) -> bytes:
-    return r.make_receipt(authority, entry, 7, b"p" * 32, key)
+    log = MemoryLog(authority, LOG_KEY)
+    for number in range(6):
+        log.append(b"%d" % number)
+    return log.receipt(entry, LAUNCH, key)
 
 
 def test_a_receipt_verifies_offline() -> None:
     receipt = r.verify_receipt(make(), KEYS)
     assert receipt.decision == DECISION
-    assert receipt.log.seq == 7
+    assert (receipt.log.seq, receipt.log.number) == (7, 1)
+    assert receipt.checkpoint is not None
+    assert receipt.checkpoint.size == 7
     assert receipt.key_ids == {dsse.key_id(SIGNER.public_key())}
 
 
 def test_a_retired_key_still_vouches_for_old_receipts() -> None:
-    rotated = KeyList(KEYS.authority, 2, 0, KEYS.root, (OTHER.public_key(),), KEYS.sealing, "", (SIGNER.public_key(),))
+    rotated = KeyList(KEYS.authority, 2, 0, KEYS.root, (OTHER.public_key(),), KEYS.sealing, "", (SIGNER.public_key(),),
+                      KEYS.log)  # fmt: skip
     assert r.verify_receipt(make(), rotated).decision.outcome == "released"
 
 
@@ -61,26 +73,62 @@ def resigned(change: dict[str, object]) -> bytes:
     return dsse.sign(json.dumps({**payload, **change}).encode(), r.PAYLOAD_TYPE, [SIGNER])
 
 
+def relocated(**change: object) -> bytes:
+    """A receipt that the authority's own key signed, with another place in the log."""
+    payload = json.loads(dsse.open_unverified(make())[1])
+    payload["log"] |= change
+    return dsse.sign(json.dumps(payload).encode(), r.PAYLOAD_TYPE, [SIGNER])
+
+
+def refused(envelope: bytes) -> tuple[str, str]:
+    with pytest.raises(Rejected) as caught:
+        r.verify_receipt(envelope, KEYS)
+    return caught.value.clause, caught.value.code
+
+
 def test_the_entry_must_be_the_one_in_the_log() -> None:
     other = msgspec.structs.replace(DECISION, rank=9).encode().decode()
-    with pytest.raises(Rejected) as caught:
-        r.verify_receipt(resigned({"entry": other}), KEYS)
-    assert caught.value.code == "receipt-log"
+    assert refused(resigned({"entry": other})) == ("R2", "receipt-commitment")
+    assert refused(relocated(salt="00" * 32)) == ("R2", "receipt-commitment")
+
+
+def test_the_entry_must_be_where_its_launch_looks() -> None:
+    assert refused(relocated(number=2)) == ("R3", "receipt-tag")
+
+
+def test_the_proof_must_lead_to_the_checkpoint() -> None:
+    proof = json.loads(dsse.open_unverified(make())[1])["log"]["proof"]
+    assert refused(relocated(proof=["00" * 32, *proof[1:]])) == ("T2", "log-inclusion")
+
+
+def test_the_checkpoint_must_be_that_of_the_authoritys_log() -> None:
+    log = MemoryLog(KEYS.authority, OTHER)
+    assert refused(relocated(checkpoint=log.checkpoint().decode())) == ("T1", "checkpoint-signature")
+    origin = log_origin(KEYS.authority)
+    elsewhere = sign(Checkpoint("elsewhere", 1, bytes(32)).encode(), origin, LOG_KEY).encode().decode()
+    assert refused(relocated(checkpoint=elsewhere)) == ("T1", "checkpoint-origin")
 
 
 @pytest.mark.parametrize(
-    "log",
+    "change",
     [
-        {"seq": 0, "previous": "00" * 32, "hash": ""},
-        {"seq": 1 << 64, "previous": "00" * 32, "hash": ""},
-        {"seq": 1, "previous": "zz", "hash": ""},
-        {"seq": 1, "previous": "00", "hash": ""},
-        {"seq": 1, "previous": "00" * 32, "hash": "", "more": 1},
+        {"index": -1},
+        {"index": 1 << 63},
+        {"index": 7},
+        {"number": 0},
+        {"salt": "zz"},
+        {"salt": "00"},
+        {"leaf": "00"},
+        {"proof": []},
+        {"proof": ["00" * 32] * 65},
+        {"proof": ["00"] * 3},
+        {"checkpoint": "x"},
+        {"more": 1},
     ],
 )
-def test_an_impossible_place_in_the_log_is_malformed(log: dict[str, object]) -> None:
+def test_an_impossible_place_in_the_log_is_malformed(change: dict[str, object]) -> None:
     with pytest.raises(MalformedError):
-        r.verify_receipt(resigned({"log": log}), KEYS)
+        r.verify_receipt(relocated(**change), KEYS)
 
 
 @pytest.mark.parametrize("change", [{"format": "x"}, {"entry": "{}"}, {"entry": "["}, {"extra": 1}])
@@ -98,11 +146,6 @@ def test_a_signed_document_that_is_no_receipt_is_malformed(change: dict[str, obj
 def test_a_decision_of_another_kind_is_malformed(change: dict[str, str]) -> None:
     with pytest.raises(MalformedError):
         r.Decision.parse(msgspec.structs.replace(DECISION, **change).encode())
-
-
-def test_a_chain_hash_depends_on_everything() -> None:
-    assert len({r.chain_hash(1, b"a" * 32, b"x"), r.chain_hash(2, b"a" * 32, b"x"), r.chain_hash(1, b"b" * 32, b"x"),
-                r.chain_hash(1, b"a" * 32, b"y")}) == 4  # fmt: skip
 
 
 def test_findings_in_a_decision_are_clipped() -> None:

@@ -13,13 +13,13 @@ import pytest
 
 from watchword.crypto.ssh_key import derive
 from watchword.errors import MalformedError, Rejected, Unavailable, UsageError
-from watchword.launch.receipt import FindingRecord
+from watchword.launch.receipt import FindingRecord, launch_key
 from watchword.policy.profile import Profile
 from watchword.tenant import launches
 from watchword.tenant.client import AuthorityClient
 from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.ssh import Address
-from watchword.tenant.verdict import Verdict, verify_launch
+from watchword.tenant.verdict import Verdict, check_receipts, verify_launch
 from watchword.testing.signed_authority import SignedAuthority
 from watchword.testing.ssh_server import SshServer
 
@@ -202,6 +202,26 @@ def test_a_withheld_receipt_shows_in_the_count(scene: Scene) -> None:
     assert scene.rejected().code == "releases-count"
 
 
+def test_receipts_of_two_logs_are_not_of_one_launch(authority: SignedAuthority, profile: Profile) -> None:
+    """The authority has two logs of one size, and shows a decision of each."""
+    record = _record(authority, profile, releases=2)
+    authority.log.append(b"only in the first")
+    authority.decide(record)
+    first = authority.decide(record)
+    leaves = authority.log.leaves
+    authority.log.leaves = [leaves[1], leaves[1]]
+    authority.log._counts.subtract([launch_key(bytes.fromhex(record.launch_id))] * 2)
+    second = authority.decide(record)
+    authority.answers[f"/v1/launches/{record.launch_id}"] = (200, b'{"decisions":[' + second + b"," + first + b"]}")
+    with pytest.raises(Rejected) as caught:
+        check_receipts(
+            AuthorityClient(authority.url, authority.keys).decisions(bytes.fromhex(record.launch_id)),
+            record,
+            authority.keys,
+        )
+    assert (caught.value.clause, caught.value.code) == ("T3", "log-fork")
+
+
 def test_the_same_receipt_twice_is_not_two_releases(authority: SignedAuthority, profile: Profile) -> None:
     record = _record(authority, profile, releases=2)
     receipt = authority.decide(record)
@@ -211,7 +231,7 @@ def test_the_same_receipt_twice_is_not_two_releases(authority: SignedAuthority, 
     )
     key = derive(SECRET, bytes.fromhex(record.launch_id))
     with SshServer([asyncssh.import_private_key(key.private_openssh)]) as server:
-        assert Scene(authority, record, Address(server.host, server.port)).rejected(releases=2).code == "releases-count"
+        assert Scene(authority, record, Address(server.host, server.port)).rejected(releases=2).code == "receipt-gap"
 
 
 def test_a_forged_receipt_is_rejected(scene: Scene) -> None:

@@ -15,20 +15,24 @@ from starlette.routing import Route
 
 from watchword.authority.keyring import Keyring
 from watchword.authority.limits import Intake, Limits, Rate
-from watchword.authority.problems import handlers
+from watchword.authority.log import PublicLog
+from watchword.authority.problems import Problem, handlers
 from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
+from watchword.authority.routes.log import get_checkpoint, get_newest_checkpoint, get_tile
 from watchword.authority.routes.messages import post_message
 from watchword.authority.routes.publish import post_profile
 from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
 from watchword.authority.store import Store
-from watchword.errors import Unavailable
+from watchword.authority.witness import Witnesses
+from watchword.errors import WatchwordError
 
 __all__ = ["MessageHandler", "Services", "create_app"]
 
 PRUNE_SECONDS: Final = 60
+WITNESS_SECONDS: Final = 5
 _log = logging.getLogger("watchword.authority")
 
 
@@ -45,13 +49,21 @@ def _unix_time() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds."""
+    """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds.
+
+    Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``.
+    """
 
     launches: MessageHandler
     store: Store
     keyring: Callable[[], Keyring]
     clock: Callable[[], int] = _unix_time
     limits: Limits = field(default_factory=Limits)
+    witness_seconds: float = WITNESS_SECONDS
+    log: PublicLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log", PublicLog(self.store))
 
 
 def create_app(services: Services) -> Starlette:
@@ -61,11 +73,17 @@ def create_app(services: Services) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.intake = Intake(services.limits)
         app.state.publishing = Rate(services.limits.publish_burst, services.limits.publish_seconds)
-        pruning = asyncio.create_task(_prune(services, app.state.intake))
+        witnesses = Witnesses(services.store, services.log, services.clock)
+        chores = (
+            _repeat(PRUNE_SECONDS, app.state.intake, lambda: _prune(services)),
+            _repeat(services.witness_seconds, app.state.intake, lambda: witnesses.ask_all(services.keyring())),
+        )
+        tasks = [asyncio.create_task(chore) for chore in chores]
         yield
-        pruning.cancel()
-        with suppress(asyncio.CancelledError):
-            await pruning
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     app = Starlette(
         routes=[
@@ -78,6 +96,9 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/launches/{launch_id}/standing", get_standing, methods=["GET"]),
             Route("/v1/host-states", post_host_states, methods=["POST"]),
             Route("/v1/status", get_status, methods=["GET"]),
+            Route("/v1/checkpoint", get_newest_checkpoint, methods=["GET"]),
+            Route("/checkpoint", get_checkpoint, methods=["GET"]),
+            Route("/tile/{path:path}", get_tile, methods=["GET"]),
         ],
         exception_handlers=handlers,
         lifespan=lifespan,
@@ -87,14 +108,15 @@ def create_app(services: Services) -> Starlette:
     return app
 
 
-async def _prune(services: Services, intake: Intake) -> None:
-    def prune() -> None:
-        with services.store.transaction() as tx:
-            tx.prune_nonces(services.clock())
+def _prune(services: Services) -> None:
+    with services.store.transaction() as tx:
+        tx.prune_nonces(services.clock())
 
+
+async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object]) -> None:
     while True:
-        await asyncio.sleep(PRUNE_SECONDS)
+        await asyncio.sleep(seconds)
         try:
-            await intake.run(prune)
-        except Unavailable as error:
-            _log.error("%s: %s", error.code, error.message)
+            await intake.run(chore)
+        except (WatchwordError, Problem) as error:
+            _log.error("%s: %s", error.code, error)

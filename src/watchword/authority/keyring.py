@@ -48,6 +48,7 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint: str  # of the first root: what tenants pin
     root: str
     signing: str
+    log: str
     sealing: tuple[str, ...]  # newest first
     mac: str
     pseudonym: str
@@ -58,21 +59,23 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def files(self) -> frozenset[str]:
         """Every file that this manifest needs."""
-        keys = (self.root, self.signing, self.mac, self.pseudonym, self.tls_ca, self.tls_server, self.tls_chain)
-        return frozenset((*keys, *self.sealing))
+        plain = (self.mac, self.pseudonym, self.tls_ca, self.tls_server, self.tls_chain)
+        return frozenset((self.root, self.signing, self.log, *plain, *self.sealing))
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """The keys in force, loaded. The root key stays on disk: only a rotation reads it.
 
-    ``sealing_keys`` maps 4-byte key ids to keys, newest first; ``mac_key`` (32 bytes) authenticates challenges and
-    enrolment cookies; ``pseudonym_key`` (32 bytes) turns host ids into the pseudonyms in receipts; ``key_list`` is the
+    ``sealing_keys`` maps 4-byte key ids to keys, newest first; ``log_key`` signs checkpoints of the log;
+    ``mac_key`` (32 bytes) authenticates challenges and enrolment cookies; ``pseudonym_key`` (32 bytes) turns host ids
+    into the pseudonyms in receipts; ``key_list`` is the
     newest signed list and ``chain`` all of them, oldest first; ``fingerprint`` is what a tenant pins.
     """
 
     directory: Path
     signing_key: Ed25519PrivateKey = field(repr=False)
+    log_key: Ed25519PrivateKey = field(repr=False)
     sealing_keys: Mapping[bytes, X25519PrivateKey] = field(repr=False)
     mac_key: bytes = field(repr=False)
     pseudonym_key: bytes = field(repr=False)
@@ -126,6 +129,7 @@ class Keyring:
         ring = cls(
             directory=directory,
             signing_key=read_ed25519(directory / manifest.signing, passphrase),
+            log_key=read_ed25519(directory / manifest.log, passphrase),
             sealing_keys={sealing_key_id(key.public_key()): key for key in sealing},
             mac_key=read_x25519(directory / manifest.mac, passphrase).private_bytes_raw(),
             pseudonym_key=read_x25519(directory / manifest.pseudonym, passphrase).private_bytes_raw(),
@@ -140,7 +144,8 @@ class Keyring:
 
     def _check(self) -> None:
         named = self.key_list
-        if named.signing[0] != self.signing_key.public_key() or named.sealing != tuple(
+        held = (self.signing_key.public_key(), self.log_key.public_key())
+        if (named.signing[0], *named.log[:1]) != held or named.sealing != tuple(
             key.public_key() for key in self.sealing_keys.values()
         ):
             raise UsageError(
@@ -191,6 +196,14 @@ class Keyring:
                 manifest, signing=write_key(self.directory, "signing", key, self._passphrase)
             )
             self._commit_list(manifest, named, now)
+        return self.load(self.directory, passphrase=self._passphrase)
+
+    def rotate_log(self, now: int) -> Self:
+        """A new key for checkpoints of the log; what the old one signed stays good. Tell the witnesses."""
+        with self._rotating() as (manifest, old):
+            key = Ed25519PrivateKey.generate()
+            manifest = msgspec.structs.replace(manifest, log=write_key(self.directory, "log", key, self._passphrase))
+            self._commit_list(manifest, replace(old, log=(key.public_key(), *old.log)), now)
         return self.load(self.directory, passphrase=self._passphrase)
 
     def rotate_sealing(self, now: int) -> Self:
@@ -265,7 +278,8 @@ def _stamp(directory: Path) -> tuple[int, int]:
 
 
 def _fresh(directory: Path, authority: str, now: int, passphrase: bytes | None) -> _Manifest:
-    root, signing, sealing = (
+    root, signing, log, sealing = (
+        Ed25519PrivateKey.generate(),
         Ed25519PrivateKey.generate(),
         Ed25519PrivateKey.generate(),
         X25519PrivateKey.generate(),
@@ -280,12 +294,14 @@ def _fresh(directory: Path, authority: str, now: int, passphrase: bytes | None) 
         signing=(signing.public_key(),),
         sealing=(sealing.public_key(),),
         tls_ca=ca,
+        log=(log.public_key(),),
     )
     return _Manifest(
         format=_FORMAT,
         fingerprint=keylist.root_fingerprint(root.public_key()),
         root=write_key(directory, "root", root, passphrase),
         signing=write_key(directory, "signing", signing, passphrase),
+        log=write_key(directory, "log", log, passphrase),
         sealing=(write_key(directory, "sealing", sealing, passphrase),),
         # Plain 32-byte secrets, kept in the form of an X25519 key so that one file format and one passphrase serve all.
         mac=write_key(directory, "mac", X25519PrivateKey.generate(), passphrase),

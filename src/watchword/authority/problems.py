@@ -30,6 +30,7 @@ PROBLEMS: Final = {
     "query-malformed": (400, "A query parameter is not what it should be"),
     "not-found": (404, "There is nothing here"),
     "profile-unknown": (404, "This authority has no such profile"),
+    "tile-unknown": (404, "The log has no such tile"),
     "launch-unknown": (404, "This authority has decided nothing about such a launch"),
     "method-not-allowed": (405, "This resource does not have this method"),
     "body-slow": (408, "The body took too long to arrive"),

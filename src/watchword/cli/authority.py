@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli import authority_admin, authority_stack, authority_trust, authority_watch
+from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
 from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.output import emit, note
@@ -53,7 +53,14 @@ def authority() -> None:
     """
 
 
-for _group in (*authority_trust.GROUPS, *authority_admin.GROUPS, *authority_watch.GROUPS, authority_stack.stack_group):
+_GROUPS: Final = (
+    *authority_trust.GROUPS,
+    *authority_admin.GROUPS,
+    *authority_watch.GROUPS,
+    authority_stack.stack_group,
+    authority_log.GROUP,
+)
+for _group in _GROUPS:
     authority.add_command(_group)
 authority.add_command(dry_run_command)
 
@@ -168,7 +175,7 @@ def keys_show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 
 
 @keys.command("rotate")
-@click.argument("kind", type=click.Choice(["signing", "sealing", "root"]))
+@click.argument("kind", type=click.Choice(["signing", "sealing", "log", "root"]))
 @where
 def keys_rotate(kind: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Put a new key in force. Old sealing keys still open old tokens; pins and old receipts stay good.
@@ -179,7 +186,8 @@ def keys_rotate(kind: str, data: Path, passphrase_file: Path | None, as_json: bo
     """
     with opened(data, passphrase_file) as (directory, admin):
         ring = directory.keyring
-        change = {"signing": ring.rotate_signing, "sealing": ring.rotate_sealing, "root": ring.rotate_root}[kind]
+        changes = {"signing": ring.rotate_signing, "sealing": ring.rotate_sealing, "log": ring.rotate_log}
+        change = changes.get(kind, ring.rotate_root)
         _emit_keys(admin.change_keys(f"keys-rotate-{kind}", ring, change), as_json)
 
 
@@ -199,6 +207,7 @@ def keys_drop(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 
 def _emit_keys(ring: Keyring, as_json: bool) -> None:
     from watchword.crypto.dsse import key_id
+    from watchword.verify.log import log_keys
 
     named = ring.key_list
     document: dict[str, Any] = {
@@ -209,12 +218,13 @@ def _emit_keys(ring: Keyring, as_json: bool) -> None:
         "signing": [key_id(key) for key in named.signing],
         "retired_signing": [key_id(key) for key in named.retired_signing],
         "sealing": [identity.hex() for identity in ring.sealing_keys],
+        "log": [key.encode() for key in log_keys(named)],
     }
     emit(document, "\n".join(f"{name:16} {shown(value)}" for name, value in document.items()), as_json=as_json)
 
 
 @authority.command()
-@click.option("--verify", is_flag=True, help="Check the whole chain, from the first entry on.")
+@click.option("--verify", is_flag=True, help="Check the whole log, from the first entry on.")
 @click.option("--after", default=0, type=click.IntRange(min=0), help="Show entries after this number.")
 @click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True, help="Show so many.")
 @where
@@ -230,12 +240,12 @@ def decisions(verify: bool, after: int, limit: int, data: Path, passphrase_file:
     with opened(data, passphrase_file) as (directory, _):
         head = directory.store.verify_decisions() if verify else directory.store.head()
         rows = [
-            {"seq": d.seq, "hash": d.entry_hash.hex(), "entry": json.loads(d.entry)}
+            {"seq": d.seq, "leaf": d.leaf.hex(), "entry": json.loads(d.entry)}
             for d in islice(directory.store.decisions(after=after), limit)
         ]
-    position = {"seq": head.seq, "hash": head.entry_hash.hex()}
+    position = {"seq": head.seq, "root": head.root.hex()}
     lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in rows]
-    lines.append(f"head {head.seq} {head.entry_hash.hex()}" + (", the chain is whole" if verify else ""))
+    lines.append(f"head {head.seq} {head.root.hex()}" + (", the log is whole" if verify else ""))
     emit({"verified": verify, "head": position, "decisions": rows}, "\n".join(lines), as_json=as_json)
 
 

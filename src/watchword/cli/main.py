@@ -27,6 +27,7 @@ _COMMANDS = {
     "verify": ("verify", "Find out whether a machine is yours and where it runs."),
     "watch": ("watch", "Find out whether the host under a machine is still good."),
     "receipt": ("receipt", "Keep and check the proof, offline and for years."),
+    "log": ("log", "Check an authority's public log, and find what is about you."),
     "known-hosts": ("known_hosts", "Print the SSH host key before the machine exists."),
     "stack": ("stack", "Describe and endorse the software of a host."),
     "authority": ("authority", "Run and administer an authority."),

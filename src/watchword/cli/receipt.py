@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from watchword.cli.log import read_witnesses, witness_options
 from watchword.cli.output import emit, json_option, note, printable
 from watchword.crypto.keylist import KeyList
 from watchword.errors import UsageError
 from watchword.launch.receipt import Receipt, verify_receipt
 from watchword.tenant import launches, receipts, trust
 from watchword.tenant.verdict import check_receipts, decision_document
+from watchword.verify.log import check_witnesses
 
 __all__ = ["receipt"]
 
@@ -69,12 +71,20 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--authority", metavar="NAME", help="A pinned authority; not needed when only one is.")
 @click.option("--keys", type=_PATH, metavar="FILE", help="The authority's key lists, as GET /v1/keys gives them.")
 @click.option("--fingerprint", metavar="SHA256:...", help="Of the authority's root key; goes with --keys.")
-@click.option("--launch", metavar="NAME", help="Require that it is about this launch.")
+@click.option("--launch", metavar="NAME", help="Require that it is about this launch, and all about it.")
+@witness_options
 @json_option
 def verify(
-    file: Path, authority: str | None, keys: Path | None, fingerprint: str | None, launch: str | None, as_json: bool
+    file: Path,
+    authority: str | None,
+    keys: Path | None,
+    fingerprint: str | None,
+    launch: str | None,
+    witnesses: Path | None,
+    quorum: int | None,
+    as_json: bool,
 ) -> None:
-    """Verify the signatures in FILE, offline. Exit status 3 when one of them is wrong.
+    """Verify the signatures and log proofs in FILE, offline. Exit status 3 when one of them is wrong.
 
     \b
     Example:
@@ -86,6 +96,10 @@ def verify(
         found = check_receipts(envelopes, launches.load(launch), trusted)
     else:
         found = [verify_receipt(envelope, trusted) for envelope in envelopes]
+    demanded = read_witnesses(witnesses, quorum)
+    for each in found:
+        if each.checkpoint is not None:
+            check_witnesses(each.checkpoint.note, *demanded)
     _emit(found, True, as_json)
 
 

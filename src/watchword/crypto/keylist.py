@@ -1,9 +1,9 @@
 """The authority's keys, as a signed list that a tenant or host pins once.
 
-A list names the sealing keys (X25519, for tokens and requests), the signing keys (Ed25519, for receipts) and the
-certificate authority of the service's TLS, and is signed by a root key. The pin is the fingerprint of the first
-root. A new root is introduced by a list that the old and the new root both signed, so a client follows the chain
-from what it pinned; it never goes back to an older list.
+A list names the sealing keys (X25519, for tokens and requests), the signing keys (Ed25519, for receipts), the keys of
+the log (Ed25519, for checkpoints) and the certificate authority of the service's TLS, and is signed by a root key.
+The pin is the fingerprint of the first root. A new root is introduced by a list that the old and the new root both
+signed, so a client follows the chain from what it pinned; it never goes back to an older list.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sealing: tuple[str, ...]
     tls_ca: str
     retired_signing: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class KeyList:
     """One verified (or, at the authority, about to be signed) list of keys.
 
     ``version`` counts from 1; ``issued`` is Unix time; ``sealing`` and ``signing`` name the key to use first;
-    ``retired_signing`` keys verify old receipts only; ``tls_ca`` is the PEM text of the TLS certificate authority.
+    ``retired_signing`` keys verify old receipts only; ``tls_ca`` is the PEM text of the TLS certificate authority;
+    ``log`` has every key that may have signed a checkpoint of the log, the one in force first.
     """
 
     authority: str
@@ -59,6 +61,7 @@ class KeyList:
     sealing: tuple[X25519PublicKey, ...]
     tls_ca: str
     retired_signing: tuple[Ed25519PublicKey, ...] = ()
+    log: tuple[Ed25519PublicKey, ...] = ()
     envelope: bytes = field(default=b"", repr=False)
 
     def receipt_keys(self) -> Mapping[str, Ed25519PublicKey]:
@@ -85,6 +88,7 @@ class KeyList:
                 tuple(_raw(k) for k in self.sealing),
                 self.tls_ca,
                 tuple(_raw(k) for k in self.retired_signing),
+                tuple(_raw(k) for k in self.log),
             )
         )
 
@@ -165,6 +169,8 @@ def _parse(envelope: bytes) -> KeyList:
         raise MalformedError("key list: unknown format or version")
     if not 1 <= len(doc.signing) <= _MAX_KEYS or not 1 <= len(doc.sealing) <= _MAX_KEYS:
         raise MalformedError("key list: needs between 1 and 32 signing and sealing keys")
+    if len(doc.log) > MAX_CHAIN:
+        raise MalformedError(f"key list: more than {MAX_CHAIN} keys of the log")
     return KeyList(
         authority=doc.authority[:200],
         version=doc.version,
@@ -174,6 +180,7 @@ def _parse(envelope: bytes) -> KeyList:
         sealing=tuple(X25519PublicKey.from_public_bytes(_key_bytes(k)) for k in doc.sealing),
         tls_ca=doc.tls_ca,
         retired_signing=tuple(_ed25519(k) for k in doc.retired_signing),
+        log=tuple(_ed25519(k) for k in doc.log),
         envelope=envelope,
     )
 

@@ -1,8 +1,9 @@
 """Decisions as the authority records them, and receipts as a tenant keeps them.
 
 Every release and every refusal becomes one *decision*: a JSON text that is appended to the authority's log before
-anything leaves. A *receipt* is that exact text with its place in the log, signed by the authority. It names no host,
-only a pseudonym that is different for every profile, and it carries no secret.
+anything leaves. A *receipt* is that exact text with what proves its place in the log: the salt and public leaf that it
+went in as, an inclusion proof and a signed checkpoint. All of it is signed by the authority. It names no host, only a
+pseudonym that is different for every profile, and it carries no secret.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from watchword.crypto import dsse
 from watchword.crypto.keylist import KeyList
 from watchword.errors import Finding, MalformedError, Rejected
-from watchword.wire.reader import Writer
+from watchword.verify.log import VerifiedCheckpoint, check_inclusion, verify_checkpoint
+from watchword.wire.log_leaf import SALT_SIZE, LogLeaf, commitment, index_key, tag
+from watchword.wire.merkle import HASH_SIZE, MAX_SIZE
 
 __all__ = [
-    "FIRST_PREVIOUS",
     "MAX_DECISION",
     "PAYLOAD_TYPE",
     "Decision",
@@ -28,7 +30,6 @@ __all__ = [
     "LogPosition",
     "Receipt",
     "StackRecord",
-    "chain_hash",
     "launch_key",
     "make_receipt",
     "verify_receipt",
@@ -36,10 +37,10 @@ __all__ = [
 
 PAYLOAD_TYPE = "application/vnd.watchword.receipt+json"
 MAX_DECISION = 128 * 1024  # bytes
-FIRST_PREVIOUS = bytes(32)  # what the first decision of a log follows
 _MAX_RECEIPT = 512 * 1024
 _DECISION_FORMAT = "watchword-decision/1"
-_RECEIPT_FORMAT = "watchword-receipt/1"
+_RECEIPT_FORMAT = "watchword-receipt/2"
+_MAX_PROOF = 64
 _T = TypeVar("_T")
 
 
@@ -118,12 +119,25 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return decision
 
 
-class LogPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a decision stands: number from 1, hash of the one before, own hash (hex)."""
+class LogPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a decision stands in the log, and what proves it; all bytes in hex.
 
-    seq: int
-    previous: str
-    hash: str
+    ``index`` from 0; ``number`` counts the decisions about this launch, from 1; ``salt`` (32 bytes) opens the
+    commitment in ``leaf``, which is what everybody sees; ``proof`` leads from it to the root in ``checkpoint``, a
+    signed note with whatever cosignatures it had.
+    """
+
+    index: int
+    number: int
+    salt: str
+    leaf: str
+    proof: tuple[str, ...]
+    checkpoint: str
+
+    @property
+    def seq(self) -> int:
+        """The number of the entry as people count: from 1."""
+        return self.index + 1
 
 
 class _ReceiptDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,11 +149,15 @@ class _ReceiptDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A verified receipt: the ``decision``, its place in the log, the ``authority`` and the key that signed."""
+    """A verified receipt: the ``decision``, its place in the log, the ``authority`` and the key that signed.
+
+    ``checkpoint`` is None for a receipt that nobody verified.
+    """
 
     authority: str
     decision: Decision
     log: LogPosition
+    checkpoint: VerifiedCheckpoint | None
     key_ids: frozenset[str]
     envelope: bytes
 
@@ -154,15 +172,8 @@ def launch_key(launch_id: bytes) -> bytes:
     return hashlib.sha256(b"watchword/launch/1\0" + launch_id).digest()
 
 
-def chain_hash(seq: int, previous: bytes, entry: bytes) -> bytes:
-    """The hash of log entry ``seq`` (from 1), over the hash before it (32 bytes) and the exact entry."""
-    writer = Writer().raw(b"watchword/decision-chain/1\0").u64(seq).raw(previous).raw(entry)
-    return hashlib.sha256(writer.done()).digest()
-
-
-def make_receipt(authority: str, entry: bytes, seq: int, previous: bytes, key: Ed25519PrivateKey) -> bytes:
-    """The signed receipt for log entry ``seq``, whose exact bytes are ``entry``."""
-    position = LogPosition(seq, previous.hex(), chain_hash(seq, previous, entry).hex())
+def make_receipt(authority: str, entry: bytes, position: LogPosition, key: Ed25519PrivateKey) -> bytes:
+    """The signed receipt for the log entry at ``position``, whose exact bytes are ``entry``."""
     document = _ReceiptDocument(_RECEIPT_FORMAT, authority, entry.decode(), position)
     return dsse.sign(msgspec.json.encode(document), PAYLOAD_TYPE, [key])
 
@@ -171,7 +182,7 @@ def verify_receipt(envelope: bytes, keys: KeyList) -> Receipt:
     """Check a receipt against an authority's keys, offline.
 
     Raises :class:`MalformedError`, or :class:`Rejected` with ``document-signature``, ``document-signers``,
-    ``receipt-authority`` or ``receipt-log``.
+    ``receipt-authority``, ``receipt-commitment``, ``receipt-tag``, ``log-inclusion`` or ``checkpoint-…``.
     """
     signed = dsse.verify(envelope, PAYLOAD_TYPE, keys.receipt_keys(), 1, max_size=_MAX_RECEIPT)
     document = _decode(signed.payload, _ReceiptDocument, "receipt", _MAX_RECEIPT)
@@ -184,22 +195,44 @@ def verify_receipt(envelope: bytes, keys: KeyList) -> Receipt:
             )
         )
     entry = document.entry.encode()
-    _check_position(document.log, entry)
-    return Receipt(document.authority, Decision.parse(entry), document.log, signed.key_ids, envelope)
+    decision = Decision.parse(entry)
+    checkpoint = _check_position(document.log, entry, decision, keys)
+    return Receipt(document.authority, decision, document.log, checkpoint, signed.key_ids, envelope)
 
 
-def _check_position(log: LogPosition, entry: bytes) -> None:
-    try:
-        previous = bytes.fromhex(log.previous)
-    except ValueError:
-        raise MalformedError("receipt: the hash of the entry before is not hexadecimal") from None
-    if not 1 <= log.seq < 1 << 63 or len(previous) != len(FIRST_PREVIOUS):
+def _check_position(log: LogPosition, entry: bytes, decision: Decision, keys: KeyList) -> VerifiedCheckpoint:
+    leaf, proof = _bytes(log.leaf), [_bytes(each) for each in log.proof]
+    if not (0 <= log.index < MAX_SIZE and 1 <= log.number < MAX_SIZE) or len(proof) > _MAX_PROOF:
         raise MalformedError("receipt: there is no such place in a log")
-    actual = chain_hash(log.seq, previous, entry).hex()
-    if actual != log.hash:
+    opened = LogLeaf.parse(leaf)
+    actual = commitment(_bytes(log.salt, SALT_SIZE), entry)
+    if actual != opened.commitment:
         raise Rejected(
-            Finding("R2", "receipt-log", "the entry is not the one at this place in the log", log.hash, actual)
+            Finding(
+                "R2", "receipt-commitment", "the decision is not the one that was logged",
+                opened.commitment.hex(), actual.hex(),
+            )
+        )  # fmt: skip
+    marked = tag(index_key(_bytes(decision.launch, HASH_SIZE)), log.number)
+    if marked != opened.tag:
+        raise Rejected(
+            Finding(
+                "R3", "receipt-tag", "the entry is filed where its launch does not look", marked.hex(), opened.tag.hex()
+            )
         )
+    checkpoint = verify_checkpoint(log.checkpoint.encode(), keys)
+    check_inclusion(log.index, leaf, proof, checkpoint.checkpoint)
+    return checkpoint
+
+
+def _bytes(text: str, size: int | None = None) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        raise MalformedError("receipt: not hexadecimal") from None
+    if size is not None and len(data) != size:
+        raise MalformedError(f"receipt: {len(data)} bytes where {size} are needed")
+    return data
 
 
 def _decode(data: bytes, kind: type[_T], what: str, limit: int) -> _T:

@@ -205,7 +205,7 @@ _LAUNCH = {
     "token-expired": _RELAUNCH,
     "token-used-up": "Somebody launched with this token before: the tenant looks at the receipts, then makes a "
     "new token.",
-    "decision-chain": "The authority's log was altered or its disk failed: stop the service and compare with receipts.",
+    "decision-log": "The authority's log was altered or its disk failed: stop the service and compare with receipts.",
     "sealed-unopenable": "The request is sealed to a key that the authority retired: watchword trust update on the "
     "tenant's side, new key lists on the host's.",
     "reply-unopenable": "The reply belongs to another request or was altered on the way. " + _RETRY,
@@ -225,8 +225,21 @@ _DOCUMENTS = {
     "document-signers": "Too few of the trusted keys signed: update the keys with watchword trust update, or get the "
     "missing signatures.",
     "receipt-authority": "Check with the keys of the authority that the receipt names, if you trust it.",
-    "receipt-log": "The authority's log was forked, or the receipt forged: compare with other receipts and do "
-    "not trust it.",
+    "receipt-commitment": "The receipt was altered: fetch it again, and compare with watchword log monitor.",
+    "receipt-tag": "The authority filed this decision where you do not look for it. Keep the receipt, and ask why.",
+    "receipt-gap": "A decision about your launch is kept from you, or the file is incomplete: fetch it again. "
+    + _TENANT,
+    "checkpoint-signature": "The log's key is not one that you know: watchword trust update. If it stays, keep the "
+    "checkpoint.",
+    "checkpoint-origin": "The checkpoint is of another authority's log: look at the address and the file.",
+    "log-inclusion": "The receipt was altered, or the log is another one: keep both and ask the authority.",
+    "log-fork": "The authority showed two different logs: keep both checkpoints, show them to others, do not trust it.",
+    "log-rollback": "The authority lost or hides decisions that it showed before: ask it; do not trust it until then.",
+    "log-witnesses": "Your witnesses have not seen this checkpoint: try again later, or ask them what they saw.",
+    "log-tile": "What the authority serves is not what it signed: its database or a cache was altered. Tell it.",
+    "log-entry": "An entry was altered after it was logged: the authority's database was changed. Tell it.",
+    "log-withheld": "Somebody may have got the secret without your knowledge. " + _TENANT,
+    "log-unlisted": "Your name is used for a stack that the log does not have: ask the authority, and warn others.",
     "receipt-mismatch": "The authority's answer is about something else than was asked. " + _TENANT,
     "receipt-missing": "The secret was released without a record, or another authority released it. " + _TENANT,
     "releases-count": "The secret was given out more often than you launched. " + _TENANT,

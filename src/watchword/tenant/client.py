@@ -13,6 +13,9 @@ from watchword.crypto.keylist import MAX_CHAIN, KeyList
 from watchword.errors import MalformedError, Unavailable, UsageError
 from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
 from watchword.tenant.http import anonymous_context, exchange, pinned_context, problem
+from watchword.wire.merkle import HASH_SIZE
+from watchword.wire.note import MAX_NOTE
+from watchword.wire.tile import ENTRIES, MAX_ENTRY, Tile
 
 __all__ = ["AuthorityClient", "authority_url", "fetch_key_lists"]
 
@@ -34,6 +37,15 @@ class _Decisions(msgspec.Struct, frozen=True):
     decisions: list[msgspec.Raw]
     results: list[str] = []
     next: int | None = None
+
+
+class _Stack(msgspec.Struct, frozen=True):
+    digest: str
+    endorsed_by: list[str]
+
+
+class _Stacks(msgspec.Struct, frozen=True):
+    stacks: list[_Stack]
 
 
 def authority_url(text: str) -> str:
@@ -106,6 +118,20 @@ class AuthorityClient:
         Raises :class:`Unavailable` (``launch-unknown`` when nothing was released).
         """
         return _get(f"{self.url}/v1/launches/{launch_id.hex()}/standing", self._context, _MAX_STATEMENT)
+
+    def checkpoint(self) -> bytes:
+        """The published checkpoint of the log; nothing is checked."""
+        return _get(f"{self.url}/checkpoint", self._context, MAX_NOTE)
+
+    def tile(self, tile: Tile) -> bytes:
+        """A tile or entry bundle of the log. Raises :class:`Unavailable` (``tile-unknown``) when there is none."""
+        limit = tile.width * ((MAX_ENTRY + 2) if tile.level == ENTRIES else HASH_SIZE)
+        return _get(f"{self.url}/tile/{tile.path}", self._context, limit)
+
+    def stacks(self) -> list[tuple[str, list[str]]]:
+        """The digest of every stack that the authority lists, and who endorsed it."""
+        listed = _decode(_get(f"{self.url}/v1/stacks", self._context, _MAX_ANSWER), _Stacks, "stacks").stacks
+        return [(each.digest, each.endorsed_by) for each in listed]
 
     def _pages(self, launch_id: bytes) -> Iterator[_Decisions]:
         after = 0

@@ -20,6 +20,7 @@ __all__ = [
     "check_name",
     "launches_folder",
     "listed",
+    "logs_folder",
     "read_bounded",
     "write_private",
     "write_whole",
@@ -36,6 +37,11 @@ def authorities_folder() -> Path:
 def launches_folder() -> Path:
     """Where launch records are kept."""
     return _base("XDG_STATE_HOME", ".local/state") / "launches"
+
+
+def logs_folder() -> Path:
+    """Where it is kept what was seen of authorities' logs."""
+    return _base("XDG_STATE_HOME", ".local/state") / "logs"
 
 
 def _base(variable: str, default: str) -> Path:

@@ -50,7 +50,7 @@ def read_unverified(envelope: bytes) -> Receipt:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError(f"receipt: {error}") from None
     decision = Decision.parse(claimed.entry.encode())
-    return Receipt(claimed.authority, decision, claimed.log, frozenset(key_ids), envelope)
+    return Receipt(claimed.authority, decision, claimed.log, None, frozenset(key_ids), envelope)
 
 
 def read_key_lists(path: Path) -> list[bytes]:

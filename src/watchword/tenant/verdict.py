@@ -3,8 +3,8 @@
 The steps, numbered as findings quote them:
 
     V1  the machine completes an SSH key exchange with the expected host key      (watchword.tenant.ssh)
-    V2  every decision is signed by the authority, at its place in the log        (watchword.launch.receipt)
-    V3  every decision is about this launch and repeats what the tenant demanded
+    V2  every decision is signed by the authority and proven to be in its log     (watchword.launch.receipt)
+    V3  none is missing; each is about this launch and repeats what the tenant demanded
     V4  the secret was released, and exactly as often as the tenant expects
     V5  every release was to a host that reached the level demanded
 
@@ -70,7 +70,7 @@ def decision_document(receipt: Receipt) -> dict[str, Any]:
         "stack": {"name": stack.name, "version": stack.version, "digest": stack.digest} if stack else None,
         "host": decision.host,
         "instance": decision.instance,
-        "log": {"seq": receipt.log.seq, "hash": receipt.log.hash},
+        "log": _log_document(receipt),
         "findings": [
             {
                 "clause": f.clause,
@@ -83,6 +83,13 @@ def decision_document(receipt: Receipt) -> dict[str, Any]:
             for f in decision.findings
         ],
     }
+
+
+def _log_document(receipt: Receipt) -> dict[str, Any]:
+    place: dict[str, Any] = {"seq": receipt.log.seq, "number": receipt.log.number}
+    if receipt.checkpoint is not None:
+        place |= {"size": receipt.checkpoint.size, "root": receipt.checkpoint.root.hex()}
+    return place
 
 
 def verify_launch(
@@ -125,7 +132,28 @@ def check_receipts(envelopes: Sequence[bytes], record: LaunchRecord, keys: KeyLi
             raise Rejected(*error.findings, hint=error.hint or _UPDATE_HINT) from None
         _check_subject(receipt.decision, record)
         receipts.append(receipt)
-    return sorted(receipts, key=lambda receipt: receipt.log.seq)
+    receipts.sort(key=lambda receipt: receipt.log.seq)
+    _check_whole(receipts)
+    return receipts
+
+
+def _check_whole(receipts: Sequence[Receipt]) -> None:
+    """V3: decisions about a launch are counted; all must be here, in order and from one log."""
+    numbers = [receipt.log.number for receipt in receipts]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise _refuse(
+            "V3",
+            "receipt-gap",
+            "a decision about this launch is missing",
+            f"1 to {max(numbers)}",
+            ", ".join(map(str, numbers))[:200],
+            hint="the authority holds back a receipt, or the file does not have all of them",
+        )
+    roots: dict[int, bytes] = {}
+    for receipt in receipts:
+        found = receipt.checkpoint
+        if found is not None and roots.setdefault(found.size, found.root) != found.root:
+            raise _refuse("T3", "log-fork", "two receipts are from different logs", subject=f"size {found.size}")
 
 
 def _check_subject(decision: Decision, record: LaunchRecord) -> None:
@@ -206,6 +234,6 @@ def _launch_refused(refused: Sequence[Receipt]) -> Rejected:
 
 
 def _refuse(
-    clause: str, code: str, message: str, expected: str, actual: str, subject: str = "", *, hint: str = ""
+    clause: str, code: str, message: str, expected: str = "", actual: str = "", subject: str = "", *, hint: str = ""
 ) -> Rejected:
     return Rejected(Finding(clause, code, message, expected, actual, subject), hint=hint)

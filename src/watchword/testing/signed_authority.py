@@ -22,15 +22,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from watchword.authority import tls
 from watchword.crypto import keylist
 from watchword.crypto.keylist import KeyList
-from watchword.launch.receipt import (
-    FIRST_PREVIOUS,
-    Decision,
-    FindingRecord,
-    StackRecord,
-    chain_hash,
-    launch_key,
-    make_receipt,
-)
+from watchword.errors import MalformedError, Unavailable
+from watchword.launch.receipt import Decision, FindingRecord, StackRecord, launch_key
+from watchword.testing.memory_log import MemoryLog
+from watchword.wire.tile import Tile
 
 __all__ = ["SignedAuthority"]
 
@@ -52,7 +47,7 @@ class SignedAuthority:
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.requests: list[str] = []
         self._entries: list[tuple[str, bytes]] = []  # launch key, receipt
-        self._previous = FIRST_PREVIOUS
+        self.log = MemoryLog(NAME)
         self._tls_key = tls.new_key()
         self.tls_ca = tls.issue_ca(self._tls_key, NAME, int(time.time()))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -126,9 +121,7 @@ class SignedAuthority:
 
     def append(self, decision: Decision, *, file_under: str) -> bytes:
         """Sign ``decision`` as the next entry of the log and serve it for the launch key ``file_under``."""
-        entry, seq = decision.encode(), len(self._entries) + 1
-        receipt = make_receipt(NAME, entry, seq, self._previous, self.signing)
-        self._previous = chain_hash(seq, self._previous, entry)
+        receipt = self.log.receipt(decision.encode(), bytes.fromhex(decision.launch), self.signing)
         self._entries.append((file_under, receipt))
         return receipt
 
@@ -141,6 +134,10 @@ class SignedAuthority:
         self.requests.append(path)
         if path in self.answers:
             return self.answers[path]
+        if path == "/checkpoint":
+            return 200, self.log.checkpoint()
+        if path.startswith("/tile/"):
+            return self._tile(path.removeprefix("/tile/"))
         kind, _, rest = path.removeprefix("/v1/").partition("/")
         if kind == "keys":
             return 200, self.key_document()
@@ -154,6 +151,12 @@ class SignedAuthority:
             return 404, _problem("launch-unknown")
         return 404, _problem("profile-unknown" if kind == "profiles" else "not-found")
 
+    def _tile(self, path: str) -> tuple[int, bytes]:
+        try:
+            return 200, self.log.tile(Tile.parse(path))
+        except (MalformedError, Unavailable):
+            return 404, _problem("tile-unknown")
+
     def _list(self, version: int) -> KeyList:
         return KeyList(
             authority=NAME,
@@ -163,6 +166,7 @@ class SignedAuthority:
             signing=(self.signing.public_key(),),
             sealing=(self.sealing.public_key(),),
             tls_ca=self.tls_ca,
+            log=(self.log.key.public_key(),),
         )
 
 

@@ -44,7 +44,8 @@ def _page(services: Any, launch_id: bytes, after: int) -> dict[str, Any] | None:
         return None
     ring, shown = services.keyring(), found[:PAGE]
     name, signer = ring.key_list.authority, ring.signing_key
-    receipts = [make_receipt(name, entry.entry, entry.seq, entry.prev_hash, signer) for entry in shown]
+    positions = services.log.positions(ring, shown)
+    receipts = [make_receipt(name, entry.entry, at, signer) for entry, at in zip(shown, positions, strict=True)]
     following = shown[-1].seq if len(found) > PAGE else None
     results = [make_result(Decision.parse(entry.entry), __version__, signer).decode() for entry in shown]
     return {"decisions": [msgspec.Raw(receipt) for receipt in receipts], "results": results, "next": following}

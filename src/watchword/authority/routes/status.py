@@ -37,7 +37,7 @@ def _status(services: Any) -> dict[str, Any]:
         "key_list_version": ring.key_list.version,
         "time": services.clock(),
         "counts": asdict(services.store.counts()),
-        "decisions": {"seq": head.seq, "hash": head.entry_hash.hex()},
+        "decisions": {"seq": head.seq, "root": head.root.hex()},
     }
 
 

@@ -1,6 +1,6 @@
 """What the authority remembers, in one SQLite file: who enrolled, what is allowed, every decision in order."""
 
-from watchword.authority.store.chain import Decision
+from watchword.authority.store.record import Decision
 from watchword.authority.store.rows import (
     AnchorRow,
     BundleRow,
@@ -14,6 +14,7 @@ from watchword.authority.store.rows import (
     StackRow,
     StackRule,
     StackState,
+    WitnessRow,
 )
 from watchword.authority.store.store import Counts, Head, Store
 from watchword.authority.store.transaction import Transaction
@@ -40,4 +41,5 @@ __all__ = [
     "StackState",
     "Store",
     "Transaction",
+    "WitnessRow",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "StackRow",
     "StackRule",
     "StackState",
+    "WitnessRow",
     "anchor_row",
     "host_row",
     "pin_row",
@@ -198,6 +199,16 @@ class StackRow(StackInfo):
 
     document: bytes
     envelope: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRow:
+    """A witness of the log: its verifier key, where to ask it, and the newest size that it cosigned."""
+
+    key: str
+    url: str
+    seen_size: int
+    added_at: int
 
 
 def anchor_row(row: Row[Any]) -> AnchorRow:

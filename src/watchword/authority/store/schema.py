@@ -1,6 +1,6 @@
 """The tables, and the triggers that keep the decision record append-only.
 
-Version 1 is created whole. A later version adds its steps to ``engine.py``; a file of a version that this program does
+It is created whole. A later version adds its steps to ``engine.py``; a file of a version that this program does
 not know is refused, never guessed at.
 """
 
@@ -39,6 +39,9 @@ __all__ = [
     "host_states",
     "hosts",
     "last_seen",
+    "log_cosignatures",
+    "log_nodes",
+    "log_witnesses",
     "metadata",
     "placements",
     "profiles",
@@ -54,7 +57,7 @@ __all__ = [
     "watched",
 ]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 metadata = MetaData()
 
@@ -332,10 +335,39 @@ decisions = Table(
     Column("seq", Integer, primary_key=True),
     Column("time", Integer, nullable=False),
     Column("launch_key", LargeBinary, nullable=False),
-    Column("prev_hash", LargeBinary(32), nullable=False),
+    Column("number", Integer, nullable=False),  # counts the decisions about this launch, from 1; 0 for an act
+    Column("salt", LargeBinary(32), nullable=False),
     Column("entry", LargeBinary, nullable=False),
-    Column("entry_hash", LargeBinary(32), nullable=False),
-    Index("decisions_launch_key", "launch_key", "seq"),
+    Column("leaf", LargeBinary, nullable=False),  # what is hashed into the log, and what everybody sees
+    Column("frontier", LargeBinary, nullable=False),  # the right edge of the tree that ends with this leaf
+    Index("decisions_launch_key", "launch_key", "number"),
+)
+
+# Hashes of complete subtrees at the levels where tiles begin (8, 16, …): everything between follows from these.
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("tile_level", Integer, primary_key=True),  # from 1
+    Column("node", Integer, primary_key=True),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
+# Who is asked to cosign checkpoints, and what they said.
+log_witnesses = Table(
+    "log_witnesses",
+    metadata,
+    Column("key", String, primary_key=True),  # verifier key: NAME+ID+KEY
+    Column("url", String, nullable=False),  # where to ask; empty for one that comes by itself
+    Column("seen_size", Integer, nullable=False),  # the newest checkpoint that it cosigned
+    Column("added_at", Integer, nullable=False),
+)
+
+log_cosignatures = Table(
+    "log_cosignatures",
+    metadata,
+    Column("size", Integer, primary_key=True),
+    Column("witness", ForeignKey("log_witnesses.key", ondelete="CASCADE"), primary_key=True),
+    Column("line", String, nullable=False),
 )
 
 # The third trigger is what stops INSERT OR REPLACE, which deletes without firing a DELETE trigger.
@@ -346,12 +378,16 @@ TRIGGERS: Final = (
        BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END""",
     """CREATE TRIGGER decisions_in_order BEFORE INSERT ON decisions
        WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM decisions)
-         OR NEW.prev_hash IS NOT COALESCE((SELECT entry_hash FROM decisions ORDER BY seq DESC LIMIT 1), zeroblob(32))
+         OR NEW.number < 0 OR length(NEW.frontier) % 32 != 0
        BEGIN SELECT RAISE(ABORT, 'a decision must follow the last one'); END""",
     """CREATE TRIGGER stack_history_no_update BEFORE UPDATE ON stack_history
        BEGIN SELECT RAISE(ABORT, 'the history of stacks is append-only'); END""",
     """CREATE TRIGGER stack_history_no_delete BEFORE DELETE ON stack_history
        BEGIN SELECT RAISE(ABORT, 'the history of stacks is append-only'); END""",
+    """CREATE TRIGGER log_nodes_no_update BEFORE UPDATE ON log_nodes
+       BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
+    """CREATE TRIGGER log_nodes_no_delete BEFORE DELETE ON log_nodes
+       BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
     """CREATE TRIGGER releases_only_grow BEFORE UPDATE ON releases WHEN NEW.count <= OLD.count
        BEGIN SELECT RAISE(ABORT, 'a release count only grows'); END""",
     """CREATE TRIGGER releases_no_delete BEFORE DELETE ON releases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import FromClause, Table, bindparam, insert, select, tuple_
+from sqlalchemy import FromClause, Table, bindparam, func, insert, select, tuple_
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -12,11 +12,13 @@ from watchword.authority.store import schema
 
 __all__ = [
     "APPEND_DECISION",
+    "APPEND_NODE",
     "COUNT_RELEASE",
     "GENERATION",
     "HOST",
     "HOSTS",
     "HOST_NOW",
+    "LOG_END",
     "NEWEST_DECISION",
     "RELEASES",
     "SPEND_NONCE",
@@ -77,6 +79,15 @@ COUNT_RELEASE: Final = (
     .returning(schema.releases.c.count)
 )
 NEWEST_DECISION: Final = (
-    select(schema.decisions.c.seq, schema.decisions.c.entry_hash).order_by(schema.decisions.c.seq.desc()).limit(1)
+    select(schema.decisions.c.seq, schema.decisions.c.frontier).order_by(schema.decisions.c.seq.desc()).limit(1)
+)
+_SAME_LAUNCH: Final = schema.decisions.alias()
+# The end of the log, and how many entries there are about a launch: what the next entry must know.
+LOG_END: Final = NEWEST_DECISION.add_columns(
+    select(func.max(_SAME_LAUNCH.c.number))
+    .where(_SAME_LAUNCH.c.launch_key == bindparam("launch_key"))
+    .scalar_subquery()
+    .label("number")
 )
 APPEND_DECISION: Final = insert(schema.decisions)
+APPEND_NODE: Final = insert(schema.log_nodes)

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, func, select
 
 from watchword.authority.store import schema, statements
-from watchword.authority.store.chain import Decision, verify_chain
 from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
+from watchword.authority.store.record import Decision, verify_record
 from watchword.authority.store.rows import (
     AnchorRow,
     BundleRow,
@@ -27,6 +27,7 @@ from watchword.authority.store.rows import (
     StackRow,
     StackRule,
     StackState,
+    WitnessRow,
     anchor_row,
     host_row,
     pin_row,
@@ -36,7 +37,8 @@ from watchword.authority.store.rows import (
 from watchword.authority.store.transaction import Transaction
 from watchword.authority.store.watch import WatchReads
 from watchword.errors import Unavailable
-from watchword.launch.receipt import FIRST_PREVIOUS
+from watchword.wire.merkle import Frontier, leaf_hash
+from watchword.wire.tile import WIDTH
 
 __all__ = ["Counts", "Head", "Store"]
 
@@ -60,10 +62,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of the decision record: number and hash of the last entry (0 and 32 zero bytes when it is empty)."""
+    """The end of the decision record: the number of its entries, and the root of the log with all of them."""
 
     seq: int
-    entry_hash: bytes
+    root: bytes
 
 
 class Store(WatchReads):
@@ -276,23 +278,73 @@ class Store(WatchReads):
             with self._reading() as connection:
                 rows = connection.execute(page).all()
             for row in rows:
-                yield Decision(row.seq, row.time, row.launch_key, row.prev_hash, row.entry, row.entry_hash)
+                yield _decision(row)
             if len(rows) < _BATCH:
                 return
             after = rows[-1].seq
 
     def head(self) -> Head:
-        """Number and hash of the newest decision."""
+        """Size and root of the log as it is now."""
         with self._reading() as connection:
             row = connection.execute(statements.NEWEST_DECISION).first()
-            return Head(row.seq, row.entry_hash) if row else Head(0, FIRST_PREVIOUS)
+            return _head(Frontier.parse(row.seq, row.frontier) if row else Frontier())
+
+    def head_at(self, size: int) -> Head | None:
+        """The root of the log when it had ``size`` entries; None when it never had."""
+        table = schema.decisions
+        with self._reading() as connection:
+            found = connection.execute(select(table.c.frontier).where(table.c.seq == size)).scalar()
+        if found is None:
+            return _head(Frontier()) if size == 0 else None
+        return _head(Frontier.parse(size, found))
 
     def verify_decisions(self) -> Head:
-        """Check the whole chain and return its head. Raises :class:`Rejected` (``decision-chain``) where it breaks."""
-        head = Head(0, FIRST_PREVIOUS)
-        for decision in verify_chain(self.decisions()):
-            head = Head(decision.seq, decision.entry_hash)
-        return head
+        """Check the whole log and return its head. Raises :class:`Rejected` (``decision-log``) where it breaks."""
+        tree = Frontier()
+        for decision in verify_record(self.decisions()):
+            tree = decision.frontier
+        return _head(tree)
+
+    def leaves(self, start: int, count: int) -> list[bytes]:
+        """The public leaves from number ``start`` (from 0) on, at most ``count``."""
+        table = schema.decisions
+        query = select(table.c.leaf).where(table.c.seq > start, table.c.seq <= start + count).order_by(table.c.seq)
+        with self._reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    def tile(self, level: int, index: int) -> list[bytes]:
+        """As many hashes of a tile as there are; ``level`` from 0, see ``wire.tile``."""
+        if level == 0:
+            return [leaf_hash(leaf) for leaf in self.leaves(index * WIDTH, WIDTH)]
+        table = schema.log_nodes
+        within = table.c.node.between(index * WIDTH, (index + 1) * WIDTH - 1)
+        query = select(table.c.hash).where(table.c.tile_level == level, within).order_by(table.c.node)
+        with self._reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    # -- witnesses --------------------------------------------------------------------------------------------
+
+    def witnesses(self) -> tuple[WitnessRow, ...]:
+        """Everybody who is asked to cosign, oldest first."""
+        table = schema.log_witnesses
+        with self._reading() as connection:
+            rows = connection.execute(select(table).order_by(table.c.added_at, table.c.key))
+            return tuple(WitnessRow(row.key, row.url, row.seen_size, row.added_at) for row in rows)
+
+    def cosignatures(self, size: int) -> list[str]:
+        """The cosignature lines of the checkpoint of this size, each without its newline."""
+        table = schema.log_cosignatures
+        with self._reading() as connection:
+            query = select(table.c.line).where(table.c.size == size).order_by(table.c.witness)
+            return list(connection.execute(query).scalars())
+
+    def witnessed_size(self) -> int:
+        """The newest size that more than half of the witnesses cosigned; 0 when there is none."""
+        table, witnesses = schema.log_cosignatures, schema.log_witnesses
+        needed = select(func.count() / 2).select_from(witnesses).scalar_subquery()
+        query = select(table.c.size).group_by(table.c.size).having(func.count() > needed)
+        with self._reading() as connection:
+            return connection.execute(query.order_by(table.c.size.desc()).limit(1)).scalar() or 0
 
     def counts(self) -> Counts:
         """How much of everything there is."""
@@ -313,6 +365,15 @@ class Store(WatchReads):
                 releases=count(func.sum(schema.releases.c.count), schema.releases),
                 decisions=count(func.max(schema.decisions.c.seq), schema.decisions),
             )
+
+
+def _head(tree: Frontier) -> Head:
+    return Head(tree.size, tree.root())
+
+
+def _decision(row: Row[Any]) -> Decision:
+    tree = Frontier.parse(row.seq, row.frontier)
+    return Decision(row.seq, row.time, row.launch_key, row.number, row.salt, row.entry, row.leaf, tree)
 
 
 def _stacks(connection: Connection, query: Select[Any]) -> Iterator[tuple[Row[Any], frozenset[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, Final
 
 import msgspec
@@ -9,15 +10,18 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema, statements
+from watchword.authority.store.acts import public_text
 from watchword.authority.store.allowed import AllowedTransaction
-from watchword.authority.store.chain import Decision
+from watchword.authority.store.record import Decision, Place, next_decision
 from watchword.authority.store.rows import Host
 from watchword.authority.store.watch import WatchTransaction
 from watchword.errors import Finding, Rejected, UsageError
-from watchword.launch.receipt import FIRST_PREVIOUS, MAX_DECISION, chain_hash
+from watchword.launch.receipt import MAX_DECISION
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.quote import LastSeen
 from watchword.verify.runtime_state import RuntimeState
+from watchword.wire.merkle import Frontier
+from watchword.wire.tile import HEIGHT
 
 __all__ = ["ACT_FORMAT", "Transaction"]
 
@@ -64,32 +68,69 @@ class Transaction(AllowedTransaction, WatchTransaction):
         count: int = counted.scalar_one()
         return count
 
-    def append_decision(self, time: int, launch_key: bytes, entry: bytes) -> Decision:
-        """Add ``entry`` to the decision record and return it with its number and hashes (F5).
+    def append_decision(self, time: int, launch_key: bytes, entry: bytes, *, public: bytes = b"") -> Decision:
+        """Add ``entry`` to the decision record, a Merkle log, and return it with its place there (F5).
 
         ``entry`` is a JSON object of at most 128 KiB whose ``time`` is ``time`` (Unix seconds) and whose ``launch`` is
-        ``launch_key`` in hex; ``launch_key`` is empty, and ``launch`` absent, for an administrative act.
+        ``launch_key`` in hex; ``launch_key`` is empty, and ``launch`` absent, for an administrative act. ``public`` is
+        what everybody may read of it.
         """
         if not 0 < len(entry) <= MAX_DECISION:
             raise ValueError(f"a decision entry has 1 to {MAX_DECISION} bytes, not {len(entry)}")
-        last = self._connection.execute(statements.NEWEST_DECISION).first()
-        seq, prev = (last.seq + 1, last.entry_hash) if last else (1, FIRST_PREVIOUS)
-        decision = Decision(seq, time, launch_key, prev, entry, chain_hash(seq, prev, entry))
+        last = self._connection.execute(statements.LOG_END, {"launch_key": launch_key}).first()
+        tree, number = (Frontier.parse(last.seq, last.frontier), last.number or 0) if last else (Frontier(), 0)
+        place = Place(tree, number + 1, secrets.token_bytes(64))
+        decision, completed = next_decision(place, time, launch_key, entry, public)
         values = {
-            "seq": seq,
+            "seq": decision.seq,
             "time": time,
             "launch_key": launch_key,
-            "prev_hash": prev,
+            "number": decision.number,
+            "salt": decision.salt,
             "entry": entry,
-            "entry_hash": decision.entry_hash,
+            "leaf": decision.leaf,
+            "frontier": decision.frontier.encode(),
         }
         self._connection.execute(statements.APPEND_DECISION, values)
+        for level, index, hashed in completed:
+            if level % HEIGHT == 0:
+                node = {"tile_level": level // HEIGHT, "node": index, "hash": hashed}
+                self._connection.execute(statements.APPEND_NODE, node)
         return decision
 
     def append_act(self, time: int, act: str, subject: str, *, by: str = "service", **details: Any) -> Decision:
         """Add an administrative act to the decision record: what was done, to whom or what, and by whom."""
         entry = {"format": ACT_FORMAT, "time": time, "act": act, "subject": subject, "by": by, "details": details}
-        return self.append_decision(time, b"", msgspec.json.encode(entry))
+        public = public_text(time, act, subject, details)
+        return self.append_decision(time, b"", msgspec.json.encode(entry), public=public)
+
+    # -- witnesses of the log --------------------------------------------------------------------------------
+
+    def put_witness(self, key: str, url: str, time: int) -> None:
+        """Ask this witness (its verifier key) at ``url`` from now on; a second time changes where it is asked."""
+        table = schema.log_witnesses
+        statement = upsert(table).values(key=key, url=url, seen_size=0, added_at=time)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"url": url}))
+
+    def remove_witness(self, key: str) -> None:
+        """Stop asking a witness and showing what it signed. Raises :class:`UsageError` when it is unknown."""
+        table = schema.log_witnesses
+        if self._connection.execute(delete(table).where(table.c.key == key)).rowcount != 1:
+            raise UsageError("witness-unknown", "no such witness is asked")
+
+    def put_cosignature(self, size: int, witness: str, line: str) -> None:
+        """Keep what a witness said about the checkpoint of this size; the caller has verified it."""
+        table, witnesses = schema.log_cosignatures, schema.log_witnesses
+        statement = upsert(table).values(size=size, witness=witness, line=line)
+        same = statement.on_conflict_do_update(index_elements=["size", "witness"], set_={"line": line})
+        self._connection.execute(same)
+        grown = update(witnesses).values(seen_size=size).where(witnesses.c.key == witness, witnesses.c.seen_size < size)
+        self._connection.execute(grown)
+
+    def note_witness_size(self, witness: str, size: int) -> None:
+        """Remember which size a witness says it saw last."""
+        table = schema.log_witnesses
+        self._connection.execute(update(table).values(seen_size=size).where(table.c.key == witness))
 
     # -- hosts -----------------------------------------------------------------------------------------------
 
