@@ -58,6 +58,8 @@ def test_a_backing_file_must_have_a_format(tmp_path: Path) -> None:
     place = data.index(bytes.fromhex("e2792aca"))
     data[place : place + 4] = b"\1\2\3\4"
     top.write_bytes(data)
+    with pytest.raises(MalformedError):
+        Qcow2.parse(bytes(data[:65536]))
     with pytest.raises(Rejected) as refused, HeldImage(top, "qcow2"):
         pass
     assert refused.value.code == "disk-format"
