@@ -126,8 +126,14 @@ def test_an_empty_disk_has_the_digest_of_nothing(tmp_path: Path) -> None:
 def test_the_digest_is_the_tenants(disk: Path) -> None:
     used = {"disk": hashlib.sha256(b"d").digest(), "user-data": hashlib.sha256(b"u").digest()}
     assert digest_of(used, None) == inputs_digest(used)
-    assert digest_of(used, ("disk",)) == inputs_digest({"disk": used["disk"]})
-    assert digest_of(used, ("disk",)) != digest_of(used, None)
+    assert digest_of(used, ("disk", "user-data")) == inputs_digest(used)
+
+
+def test_an_input_in_use_that_is_not_named_is_a_difference() -> None:
+    """user-data slipped into a launch whose token names a disk only"""
+    with pytest.raises(Rejected) as refused:
+        digest_of({"disk": bytes(32), "user-data": bytes(32)}, ("disk",))
+    assert (refused.value.clause, refused.value.code) == ("L2", "inputs-differ")
 
 
 def test_a_named_input_that_is_not_there_is_a_difference() -> None:

@@ -110,11 +110,14 @@ def test_a_named_input_that_is_not_used_is_refused_before_anybody_is_asked(ready
     assert len(ready.authority.requests) == asked
 
 
-def test_inputs_that_the_tenant_did_not_bind_may_differ(ready, order: Order) -> None:
+def test_user_data_that_the_token_does_not_name_is_refused(ready, order: Order) -> None:
+    """A provider that adds user-data to a launch of a disk alone, and leaves its name out."""
     secret: LaunchSecret = ready.authority.secret
     ready.authority.secret = replace(secret, inputs=inputs_digest({"disk": sha256(DISK)}))
-    with run(ready, replace(order, inputs=("disk",), user_data=b"anything")) as running:
-        assert running.wait(0.05) is None
+    with pytest.raises(Rejected) as refused:
+        run(ready, replace(order, inputs=("disk",), user_data=b"anything"))
+    assert refused.value.code == "inputs-differ"
+    assert_no_machine(order)
 
 
 def test_an_image_that_changes_during_the_launch_is_refused(ready, order: Order) -> None:

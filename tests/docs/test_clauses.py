@@ -18,7 +18,8 @@ _CLAUSES = {
     *(f"D{number}" for number in range(1, 7)),
     *(f"E{number}" for number in range(1, 6)),
     *(f"F{number}" for number in range(1, 6)),
-    *("L1", "L2", "V1", "V2", "V3", "V4", "V5", "S1", "S2", "K1", "K2", "R1", "R2", "R3", "W1", "W2", "W4", "W5"),
+    *(f"V{number}" for number in range(1, 6)),
+    *("L1", "L2", "S1", "S2", "K1", "K2", "O1", "O2", "R1", "R2", "R3", "W1", "W2", "W4", "W5"),
     *(f"T{number}" for number in range(1, 8)),
 }  # fmt: skip
 # Clauses whose failure has another clause's code: a profile that does not parse, a receipt with a bad signature.

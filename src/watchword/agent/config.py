@@ -30,12 +30,12 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from watchword.agent.host import EVENT_LOG, RUNTIME_LOG
-from watchword.agent.transport import Exchange, HttpsExchange, RelayExchange
+from watchword.agent.transport import DEFAULT_TIMEOUT, Exchange, HttpsExchange, RelayExchange
 from watchword.crypto.keylist import KeyList, verify_chain
 from watchword.errors import UsageError
 from watchword.wire.tpm.templates import EkKind
 
-__all__ = ["DEFAULT_FILE", "Config", "Enrolment", "load"]
+__all__ = ["DEFAULT_FILE", "Config", "Enrolment", "load", "load_authority"]
 
 DEFAULT_FILE = Path("/etc/watchword/agent.toml")
 _MAX_FILE = 64 * 1024
@@ -46,6 +46,7 @@ _KEYS = {
     "tpm": {"address": "tpm", "event_log": "event_log", "runtime_log": "runtime_log", "intermediates": "intermediates"},
     "host": {"state": "state"},
 }
+_OTHERS = ("serve", "status")  # of `watchword agent serve`, which reads them itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,21 @@ class Config:
         envelopes = _decode(self.keys, _KeyFile).keys
         return verify_chain([bytes(envelope) for envelope in envelopes], self.fingerprint)
 
-    def exchange(self, keys: KeyList) -> Exchange:
-        """The way to the authority: the relay when there is one. Raises :class:`UsageError`."""
+    def exchange(self, keys: KeyList, timeout: float = DEFAULT_TIMEOUT) -> Exchange:
+        """The way to the authority: the relay when there is one; ``timeout`` in seconds for each exchange.
+
+        Raises :class:`UsageError`.
+        """
         if self.relay:
-            return RelayExchange(self.relay)
+            return RelayExchange(self.relay, timeout)
+        return HttpsExchange(self.address(), keys, timeout)
+
+    def address(self) -> str:
+        """The authority's own address. Raises :class:`UsageError`."""
         url = self.url or (_decode(self.trust, _TrustFile).url if self.trust is not None else "")
         if not url:
             raise UsageError("authority-unset", "neither the authority's address nor a relay is set")
-        return HttpsExchange(url, keys)
+        return url
 
     def intermediate_certificates(self) -> tuple[bytes, ...]:
         """The DER certificates between the TPM's and its maker's root."""
@@ -152,13 +160,23 @@ def load(path: Path | None) -> Config:
     """Read a settings file; without ``path`` the default one if it exists. Raises :class:`UsageError` (``config``)."""
     if path is None and not DEFAULT_FILE.exists():
         return Config()
-    source = path or DEFAULT_FILE
+    return _load(path or DEFAULT_FILE, _OTHERS)
+
+
+def load_authority(path: Path) -> Config:
+    """The section [authority] of the settings of a service that is no agent. Raises :class:`UsageError`."""
+    return _load(path, ("service", "hosts"))
+
+
+def _load(source: Path, others: tuple[str, ...]) -> Config:
     try:
         document = tomllib.loads(_read(source, _MAX_FILE).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError("config", f"{source}: {error}") from None
     values: dict[str, Any] = {}
     for section, content in document.items():
+        if section in others:
+            continue
         if section not in _KEYS or not isinstance(content, dict):
             raise UsageError("config", f"{source}: there is no section [{section}]")
         values |= _section(source, section, content)

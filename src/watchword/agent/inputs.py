@@ -143,8 +143,8 @@ def digest_of(used: Mapping[str, bytes], names: tuple[str, ...] | None) -> bytes
     """The 32-byte launch input digest over ``names``, or over everything in use when ``names`` is None.
 
     ``used`` maps the name of each input that the machine really starts from to its SHA-256. The names come from the
-    launch request and need no trust: they are part of the digest. Raises :class:`Rejected` (``inputs-differ``) when
-    an input is named that this machine does not start from.
+    launch request and need no trust: they must be exactly what is in use. Raises :class:`Rejected`
+    (``inputs-differ``) when they are not.
     """
     missing = sorted(set(names or ()) - set(used))
     if missing:
@@ -152,7 +152,14 @@ def digest_of(used: Mapping[str, bytes], names: tuple[str, ...] | None) -> bytes
             Finding("L2", "inputs-differ", "the launch request names an input that this machine does not start from",
                     expected=",".join(missing), actual=",".join(sorted(used)))
         )  # fmt: skip
-    return inputs_digest({name: used[name] for name in names or used})
+    unnamed = sorted(set(used) - set(names)) if names is not None else []
+    if unnamed:
+        # Else whoever starts the machine could add user-data to a launch whose token knows of none.
+        raise Rejected(
+            Finding("L2", "inputs-differ", "the machine would start from an input that the token does not name",
+                    expected=",".join(names or ()), actual=",".join(sorted(used)))
+        )  # fmt: skip
+    return inputs_digest(used)
 
 
 def check_inputs(expected: bytes, actual: bytes) -> None:

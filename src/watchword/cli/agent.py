@@ -31,6 +31,7 @@ from watchword.agent.inputs import read_user_data
 from watchword.agent.launch import BootKind, Delivery, Order, check_order, launch
 from watchword.agent.status import report
 from watchword.agent.tpm.client import Tpm
+from watchword.cli.agent_serve import doctor, serve
 from watchword.cli.output import emit, json_option, report_error
 from watchword.errors import Rejected, UsageError
 from watchword.wire.inputs import parse_names
@@ -376,3 +377,7 @@ def evidence(output: Path, pcrs: str, as_json: bool, **flags: Any) -> None:
         identity = introduce(tpm, kind)
         names = export(tpm, selections, identity, output, event_log=config.event_log, runtime_log=config.runtime_log)
     emit({"folder": str(output), "files": names}, "\n".join(str(output / name) for name in names), as_json=as_json)
+
+
+agent.add_command(serve)
+agent.add_command(doctor)

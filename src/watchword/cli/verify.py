@@ -12,7 +12,7 @@ from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.ssh import Address, parse_address
 from watchword.tenant.verdict import Verdict, verify_launch
 
-__all__ = ["record_address", "verify"]
+__all__ = ["record_address", "verdict_text", "verify"]
 
 
 @click.command()
@@ -36,7 +36,7 @@ def verify(name: str, address: str | None, timeout: float, releases: int, as_jso
     verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
     if verdict.refused:
         note(f"the authority also refused {len(verdict.refused)} other requests with this token; --json shows them")
-    emit(verdict.document(), _text(verdict), as_json=as_json)
+    emit(verdict.document(), verdict_text(verdict), as_json=as_json)
 
 
 def record_address(record: LaunchRecord) -> Address | None:
@@ -47,7 +47,8 @@ def record_address(record: LaunchRecord) -> Address | None:
     return parse_address(f"{literal}:{record.port}")
 
 
-def _text(verdict: Verdict) -> str:
+def verdict_text(verdict: Verdict) -> str:
+    """A trusted machine, for people."""
     newest = verdict.released[-1]
     decision = newest.decision
     stack = decision.stack

@@ -148,7 +148,7 @@ class World:
     """One authority that trusts one maker of emulated TPMs, one stack ("compute") and one profile.
 
     ``now`` is the authority's clock and moves only when a test moves it. With ``relayed``, hosts reach the authority
-    through a relay, over HTTP on loopback, and not by a call. Use as a context manager.
+    through a relay (at ``relay_url``), over HTTP on loopback, and not by a call. Use as a context manager.
     """
 
     def __init__(self, boots: Path, *, clock: int = 1_800_000_000, relayed: bool = False) -> None:
@@ -161,7 +161,7 @@ class World:
         self.keys = Keyring.create(self.folder / "keyring", authority="authority.test", now=self.now)
         self.store = self._stack.enter_context(Store.open(self.folder / "store.sqlite3"))
         self.launches = Launches(self.store, lambda: self.keys, lambda: self.now)
-        self._relay_url = self._start_relay() if relayed else ""
+        self.relay_url = self._start_relay() if relayed else ""
         self.profile = Profile.parse(profile_document())
         self.trust(self.makers.root, EkClass.VIRTUAL)
         self.add_profile(profile_document())
@@ -179,9 +179,9 @@ class World:
 
     def exchange(self) -> Exchange:
         """A new way to the authority, for one host."""
-        if not self._relay_url:
+        if not self.relay_url:
             return Direct(self.launches)
-        exchange = RelayExchange(self._relay_url)
+        exchange = RelayExchange(self.relay_url)
         self._stack.callback(exchange.close)
         return exchange
 

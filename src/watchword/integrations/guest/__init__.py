@@ -1,0 +1,1 @@
+"""Inside a machine: whether it got its key."""

@@ -1,0 +1,1 @@
+"""libvirt: what a domain boots from, and a hook that every start of a domain passes."""

@@ -1,0 +1,1 @@
+"""OpenStack: the agent as nova's vendor-data service, scheduling by trust, and the tenant's launch."""

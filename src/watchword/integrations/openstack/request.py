@@ -1,0 +1,76 @@
+"""What nova asks its vendor-data service for each config drive, and what a server asks for by its metadata.
+
+Source: nova ``nova/api/metadata/vendordata_dynamic.py``; Nova administrator guide, "Vendordata".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchword.errors import MalformedError
+
+__all__ = ["MAX_REQUEST", "METADATA_KEY", "VendordataRequest"]
+
+MAX_REQUEST = 1 << 20  # bytes: 64 KiB of user-data and 128 items of metadata, with room
+METADATA_KEY = "watchword"
+_MAX_USER_DATA = 65_535  # base64 characters, nova's own limit
+_MAX_ID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class VendordataRequest:
+    """``instance`` and ``image`` are nova's ids ("" for a server without an image), ``user_data`` its decoded bytes.
+
+    ``token`` is the launch token, None when the server asks for nothing.
+    """
+
+    instance: str
+    image: str
+    user_data: bytes | None
+    token: str | None = field(repr=False)
+
+    @classmethod
+    def parse(cls, data: bytes) -> VendordataRequest:
+        """Read the body of nova's POST, at most 1 MiB. Raises :class:`MalformedError`."""
+        if len(data) > MAX_REQUEST:
+            raise MalformedError(f"vendor-data request: more than {MAX_REQUEST} bytes")
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            raise MalformedError("vendor-data request: is not JSON") from None
+        if not isinstance(document, dict):
+            raise MalformedError("vendor-data request: is not a JSON object")
+        metadata = document.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise MalformedError("vendor-data request: the metadata is not an object")
+        token = metadata.get(METADATA_KEY)
+        if token is not None and not isinstance(token, str):
+            raise MalformedError("vendor-data request: the token is not a text")
+        return cls(
+            instance=_text(document, "instance-id").lower(),
+            image=_text(document, "image-id"),
+            user_data=_user_data(document.get("user-data")),
+            token=token,
+        )
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name) or ""
+    if not isinstance(value, str) or len(value) > _MAX_ID:
+        raise MalformedError(f"vendor-data request: {name} is not an id")
+    return value
+
+
+def _user_data(value: object) -> bytes | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > _MAX_USER_DATA:
+        raise MalformedError("vendor-data request: the user-data is not a text of at most 65535 characters")
+    try:
+        return base64.b64decode(value.encode(), validate=True)
+    except (binascii.Error, ValueError):
+        raise MalformedError("vendor-data request: the user-data is not base64") from None

@@ -1,0 +1,239 @@
+"""The provider's status service: asks the authority about the provider's hosts, and answers the scheduler by name.
+
+The authority is asked by host ids; which id is which host's is in the provider's own file, and the authority never
+learns a host name. Speaks OpenAttestation's ``PollHosts`` too, for software that expects it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any, ClassVar
+
+from watchword.crypto.keylist import KeyList
+from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
+from watchword.integrations.openstack.server import log_error
+from watchword.tenant.http import exchange, pinned_context, problem
+
+__all__ = ["StatusConfig", "StatusServer", "Statuses", "ask_authority"]
+
+_MAX_FILE = 1 << 20
+_MAX_BODY = 128 * 1024
+_LENGTH = re.compile(r"[0-9]{1,7}\Z")
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_PAGE = 1000  # hosts in one question
+_TIMEOUT = 10.0
+_GOOD = ("trusted", "degraded")
+Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusConfig:
+    """``profile`` (hex) is the one that counts, "" the authority's; ``levels`` its levels' names, lowest first.
+
+    ``hosts`` leads from id to name; the authority is asked every ``interval`` seconds.
+    """
+
+    listen: str
+    profile: str
+    levels: tuple[str, ...]
+    hosts: Mapping[str, str]
+    interval: float = 15.0
+
+    @classmethod
+    def load(cls, path: Path) -> StatusConfig:
+        """Read [service] and [hosts] of a TOML file; ``agent.config`` reads its [authority]. Raises UsageError."""
+        try:
+            document = tomllib.loads(path.read_bytes()[:_MAX_FILE].decode())
+            service, hosts = document.get("service", {}), document.get("hosts", {})
+            config = cls(
+                listen=str(service.get("listen", "127.0.0.1:8450")),
+                profile=str(service.get("profile", "")),
+                levels=tuple(str(level) for level in service.get("levels", ())),
+                hosts={str(host_id): str(name) for name, host_id in hosts.items()},
+                interval=min(3600.0, max(1.0, float(service.get("interval", 15)))),
+            )
+        except OSError as error:
+            raise UsageError("file-unreadable", f"{path} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+            raise UsageError("config", f"{path}: {error}") from None
+        if (config.profile and not _HEX.match(config.profile)) or not all(map(_HEX.match, config.hosts)):
+            raise UsageError("config", f"{path}: profile and host ids are 64 hex digits")
+        return config
+
+
+def ask_authority(url: str, keys: Callable[[], KeyList]) -> Ask:
+    """Questions to the authority at ``url`` (``POST /v1/host-states``); TLS is checked against its pinned keys."""
+
+    def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        place = f"{url.rstrip('/')}/v1/host-states"
+        body = json.dumps(question).encode()
+        answer = exchange("POST", place, pinned_context(keys().tls_ca), body=body, timeout=_TIMEOUT)
+        if answer.status != HTTPStatus.OK:
+            raise Unavailable("authority-refused", problem(answer, place)[1])
+        try:
+            states = json.loads(answer.body)["states"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            states = None
+        if not isinstance(states, dict):
+            raise MalformedError("host states: the authority's answer cannot be read")
+        return states
+
+    return ask
+
+
+class Statuses:
+    """What is known of each host; ``ask`` puts a question to the authority, ``clock`` is Unix time."""
+
+    def __init__(self, config: StatusConfig, ask: Ask, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self._ask, self._clock = ask, clock
+        self._known: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def refresh(self) -> None:
+        """Ask about every host. What was known stays, and expires, when this raises :class:`WatchwordError`."""
+        ids = list(self.config.hosts)
+        for start in range(0, len(ids), _PAGE):
+            question: dict[str, Any] = {"hosts": ids[start : start + _PAGE]}
+            if self.config.profile:
+                question["profile"] = self.config.profile
+            states = self._ask(question)
+            with self._lock:
+                self._known |= {i: s for i, s in states.items() if isinstance(s, dict) and i in self.config.hosts}
+
+    def run(self) -> None:
+        """Ask again and again until :meth:`stop`."""
+        while not self._stop.is_set():
+            try:
+                self.refresh()
+            except WatchwordError as error:
+                log_error("host-states-failed", error)
+            self._stop.wait(self.config.interval)
+
+    def stop(self) -> None:
+        """End :meth:`run` soon."""
+        self._stop.set()
+
+    def document(self) -> dict[str, Any]:
+        """Every listed host by name; one of which nothing is known, or not any more, has rank 0."""
+        now = self._clock()
+        with self._lock:
+            known = dict(self._known)
+        hosts = {name: _entry(known.get(host_id), now) for host_id, name in self.config.hosts.items()}
+        return {"time": int(now), "levels": list(self.config.levels), "hosts": hosts}
+
+    def poll(self, names: list[str]) -> dict[str, Any]:
+        """OpenAttestation's answer for ``names``: trusted, untrusted, or unknown."""
+        hosts = self.document()["hosts"]
+        return {"hosts": [_poll_entry(name, hosts.get(name)) for name in names]}
+
+
+def _entry(state: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+    try:
+        found = state or {}
+        standing, rank, until = str(found.get("state")), int(found.get("rank") or 0), float(found.get("until") or 0)
+        issued = int(found.get("checked") or 0)
+    except (TypeError, ValueError):
+        standing, rank, until, issued, found = "unknown", 0, 0.0, 0, {}
+    reason = str(found.get("reason") or "")[:400]
+    if standing in _GOOD and rank > 0 and now < until:
+        level = str(found.get("level") or "")[:64]
+        return _document("trusted", rank, level, int(until), issued, reason)
+    if standing == "failed":
+        return _document("untrusted", 0, "", 0, issued, reason)
+    return _document("unknown", 0, "", 0, issued, reason or "the host has not shown in time what it runs")
+
+
+def _document(state: str, rank: int, level: str, expires: int, issued: int, reason: str) -> dict[str, Any]:
+    return {"state": state, "rank": rank, "level": level, "expires": expires, "issued": issued, "reason": reason}
+
+
+def _poll_entry(name: str, entry: Mapping[str, Any] | None) -> dict[str, str]:
+    state, issued = (entry["state"], entry["issued"]) if entry else ("unknown", 0)
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued)) if issued else ""
+    return {"host_name": name, "trust_lvl": state, "vtime": when}
+
+
+class StatusServer(ThreadingHTTPServer):
+    """Serves ``statuses`` over HTTP at ``address`` and ``port``. Raises :class:`Unavailable` (``listen``)."""
+
+    daemon_threads = True
+
+    def __init__(self, address: str, port: int, statuses: Statuses) -> None:
+        self.statuses = statuses
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            super().__init__((address, port), _Handler)
+        except OSError as error:
+            raise Unavailable("listen", f"cannot listen on {address} port {port}: {error.strerror or error}") from None
+
+    def server_bind(self) -> None:
+        """Bind without the base class's look-up of our own name, which can take long."""
+        TCPServer.server_bind(self)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StatusServer
+    timeout = 10
+    server_version, sys_version = "watchword-status", ""
+    protocol_version: ClassVar[str] = "HTTP/1.1"  # type: ignore[misc]  # not a ClassVar in the base class
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/hosts":
+            self._send(HTTPStatus.OK, self.server.statuses.document())
+        else:
+            self._problem(HTTPStatus.NOT_FOUND, "not-found", "GET /v1/hosts and POST …/PollHosts are here")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("content-length", "")
+        if not _LENGTH.match(length) or int(length) > _MAX_BODY:
+            self._problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"at most {_MAX_BODY} bytes")
+            return
+        body = self.rfile.read(int(length))
+        try:
+            if self.path.endswith("/PollHosts"):
+                self._send(HTTPStatus.OK, self.server.statuses.poll(_names(body)))
+            else:
+                self._problem(HTTPStatus.NOT_FOUND, "not-found", "GET /v1/hosts and POST …/PollHosts are here")
+        except MalformedError as error:
+            self._problem(HTTPStatus.BAD_REQUEST, error.code, error.message)
+
+    def _problem(self, status: HTTPStatus, code: str, detail: str) -> None:
+        document = {"type": f"urn:watchword:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
+        self._send(status, document)
+
+    def _send(self, status: HTTPStatus, document: Mapping[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        self.close_connection = True
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not the base class's log: it writes what strangers send."""
+
+
+def _names(body: bytes) -> list[str]:
+    try:
+        hosts = json.loads(body)["hosts"]
+        return [str(name) for name in hosts][:10_000]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise MalformedError("PollHosts: the body has no list of hosts") from None

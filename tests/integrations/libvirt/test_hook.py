@@ -1,0 +1,113 @@
+"""Every start of a machine passes the hook: the script as libvirt runs it, a real agent, a real TPM."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.integrations.openstack.helpers import IMAGE, ask, body, start
+from tests.integrations.openstack.test_vendordata import token_for
+
+from watchword.cli.main import cli
+from watchword.integrations.openstack.service import AgentService
+from watchword.testing.compute import ComputeHost, Instance, domain_xml
+
+
+@pytest.fixture
+def hook(compute: ComputeHost) -> Path:
+    """The hook as the command installs it."""
+    folder = compute.folder / "hooks" / "qemu.d"
+    arguments = ["--folder", str(folder), "--socket", str(compute.folder / "agent.sock")]
+    done = CliRunner().invoke(cli, ["libvirt", "install-hook", *arguments])
+    assert done.exit_code == 0, done.output
+    return folder / "50-watchword"
+
+
+@pytest.fixture
+def watched(compute: ComputeHost) -> Iterator[AgentService]:
+    """An agent that asks the authority at every start."""
+    compute.world.watch()
+    compute.write_settings(status="rank = 2\ninterval = 86400")
+    with start(compute) as service:
+        yield service
+
+
+def run(hook: Path, xml: str, operation: str = "prepare", sub: str = "begin") -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-I", str(hook), "instance-00000001", operation, sub, "-"]
+    return subprocess.run(line, input=xml, capture_output=True, text=True, timeout=90, check=False)
+
+
+def drive(instance: Instance, token: str) -> Path:
+    """A config drive as nova leaves it beside the disk; only the token in it matters here."""
+    path = instance.disk.with_name("disk.config")
+    path.write_bytes(bytes(40_000) + b'{"meta": {"watchword": "%s"}}' % token.encode() + bytes(2000))
+    return path
+
+
+def xml_of(instance: Instance, config: Path | None) -> str:
+    disks = [("disk", "qcow2", instance.disk)] + ([("cdrom", "raw", config)] if config else [])
+    return domain_xml(instance.id, disks, kind="kvm")
+
+
+def test_a_good_host_starts_the_machine(watched: AgentService, compute: ComputeHost, hook: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    done = run(hook, xml_of(instance, drive(instance, token_for(compute.world).text)))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_host_that_changed_does_not(watched: AgentService, compute: ComputeHost, hook: Path, boots: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    xml = xml_of(instance, drive(instance, token_for(compute.world).text))
+    compute.host.machine.reboot(boots / "kernel")
+    watched.attestor._asked = float("-inf")  # as after the seconds that a verdict is shared for
+    done = run(hook, xml)
+    assert done.returncode == 1
+    assert "must not start here" in done.stderr
+    assert "host-level" in done.stderr
+    assert "stack-none" in done.stderr
+
+
+def test_a_machine_without_a_token_starts_anywhere(
+    watched: AgentService, compute: ComputeHost, hook: Path, boots: Path
+) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    compute.host.machine.reboot(boots / "kernel")
+    watched.attestor._asked = float("-inf")
+    assert run(hook, xml_of(instance, None)).returncode == 0
+    assert run(hook, xml_of(instance, drive(instance, "nothing"))).returncode == 0
+
+
+def test_without_an_agent_only_machines_without_a_token_start(compute: ComputeHost, hook: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    xml = xml_of(instance, drive(instance, token_for(compute.world).text))
+    done = run(hook, xml)
+    assert done.returncode == 1
+    assert "agent of this host does not answer" in done.stderr
+    assert run(hook, xml, "stopped", "end").returncode == 0
+    assert run(hook, xml_of(instance, None)).returncode == 0
+
+
+def test_the_first_start_is_of_what_was_measured(agent: AgentService, compute: ComputeHost, hook: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    token = token_for(compute.world)
+    assert "ssh_keys" in ask(agent, body(instance, token.text)).json()
+    xml = xml_of(instance, drive(instance, token.text))
+    assert run(hook, xml).returncode == 0
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 65 0 512", str(instance.disk)], check=True)
+    done = run(hook, xml)
+    assert done.returncode == 1
+    assert "disk-changed" in done.stderr
+
+
+def test_a_start_ends_the_repeating_of_the_answer(agent: AgentService, compute: ComputeHost, hook: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    token = token_for(compute.world)
+    assert "ssh_keys" in ask(agent, body(instance, token.text)).json()
+    assert list((compute.folder / "state" / "builds").iterdir()) != []
+    assert run(hook, xml_of(instance, drive(instance, token.text)), "started").returncode == 0
+    assert list((compute.folder / "state" / "builds").iterdir()) == []
+    assert "ssh_keys" not in ask(agent, body(instance, token.text)).json()
