@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.reference import machines
 
+from watchword.policy.command_line import known_command_line
 from watchword.policy.match import Mismatch, StackMatch, match
 from watchword.policy.stack import CompiledStack
 from watchword.reference.boot.sheet import Sheet, capture_sheet
@@ -56,6 +57,17 @@ def test_the_stack_of_an_image_matches_its_own_boot_and_no_other(boots: Path, na
         found = match(stack, log_of(folder))
         expected = StackMatch if folder.name in {name} | SAME.get(name, set()) else Mismatch
         assert isinstance(found, expected), (folder.name, found)
+
+
+def test_the_command_line_of_a_computed_stack_is_known(boots: Path, tmp_path: Path) -> None:
+    for name in ("good", "cmdline"):
+        log = log_of(boots / name)
+        found = match(stack_of(boots, name, tmp_path), log)
+        assert isinstance(found, StackMatch)
+        line = known_command_line(log, found)
+        assert line is not None
+        assert line.text == SCENARIOS[name].cmdline
+        assert line.values("mitigations") == (("off",) if name == "cmdline" else ())
 
 
 def test_kernel_and_initrd_of_two_releases_match_neither(boots: Path, tmp_path: Path) -> None:
