@@ -36,7 +36,7 @@ from .helpers import NOW, entry
 KEYID = "ab" * 32
 _ENDORSED = (
     f"INSERT INTO endorsers VALUES ('{KEYID}', 'ed25519', zeroblob(32), 'x', 1)",
-    "INSERT INTO stacks VALUES (zeroblob(32), x'00', NULL, 'compute', '1', 1, 'default', 'stable', 'active', NULL, 1, 1)",
+    "INSERT INTO stacks VALUES (zeroblob(32), x'', NULL, 'compute', '1', 1, 'default', 'stable', 'active', NULL, 1, 1)",
     f"INSERT INTO endorsements VALUES (zeroblob(32), '{KEYID}')",
 )
 
