@@ -241,9 +241,5 @@ def test_the_pipelines_call_the_script_as_it_is() -> None:
     for name in ("github-actions.yml", "gitlab-ci.yml"):
         text = (SCRIPTS / name).read_text()
         assert yaml.safe_load(text)
-        called = [
-            line.split("release.sh ", 1)[1].split()[0]
-            for line in text.splitlines()
-            if "release.sh " in line and "#" not in line
-        ]
+        called = re.findall(r"^[^#\n]*\./release\.sh (\S+)", text, re.MULTILINE)
         assert called == steps, name
