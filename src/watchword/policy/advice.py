@@ -172,6 +172,7 @@ _STACK = {
     "stack-endorsers": "Have the missing endorsers sign the stack and register it again, or pick a level with fewer.",
     "stack-pool": "The host runs a release of another pool: update it from a pool that the profile accepts, or let "
     "the profile's pools name this one.",
+    "stack-origin": "Compute the stack from the release's artifacts (watchword stack measure) and have it endorsed.",
     "stack-channel": "The host runs a release of another channel: update it from one that the profile accepts, or let "
     "the profile's channels name this one.",
     "stack-variant": "The component named is of a variant that the profile does not accept, such as a firmware that "
