@@ -214,6 +214,8 @@ _LAUNCH = {
     "payload-unopenable": "The release is another request's, or was altered on the way. " + _RETRY,
     "launch-detour": "The tenant's token does not allow rescue, rebuild or another detour: launch normally.",
     "disk-changed": "Somebody else writes to the disk: detach it elsewhere, then launch again.",
+    "disk-format": "Boot from a raw or qcow2 file of the host: what is behind a volume cannot be hashed there.",
+    "disk-tail": "The disk is not a fresh copy of the tenant's image: build the machine anew.",
     "inputs-differ": "Disk image or user-data are not those of the token: launch with the originals, or make a "
     "new token.",
 }
