@@ -87,12 +87,14 @@ def test_other_encodings(data: str, value: Any) -> None:
         ("1c", "not CBOR"),
         ("ff", "not CBOR"),
         ("81" * (MAX_DEPTH + 1) + "01", "nest"),
+        ("d820" * (MAX_DEPTH + 1) + "01", "nest"),
         ("d82081" * MAX_DEPTH + "01", "nest"),
+        ("d820" * 400_000 + "01", "nest"),
     ],
 )
 def test_refused(data: str, why: str) -> None:
     with pytest.raises(MalformedError, match=rf"^x: .*{why}"):
-        load(bytes.fromhex(data), "x", 1000)
+        load(bytes.fromhex(data), "x", 1_000_000)
 
 
 def test_the_size_is_bounded() -> None:

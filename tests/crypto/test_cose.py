@@ -126,6 +126,7 @@ GOOD = [dump({1: -8}), {}, PAYLOAD, bytes(64)]
         (Tag(98, GOOD), "with its tag, 18"),
         (Tag(18, GOOD[:3]), "four parts"),
         (Tag(18, {1: 2}), "four parts"),
+        (Tag(18, dict.fromkeys(range(4))), "four parts"),
         (Tag(18, [{1: -8}, *GOOD[1:]]), "of another type"),
         (Tag(18, [GOOD[0], b"", *GOOD[2:]]), "of another type"),
         (Tag(18, [*GOOD[:3], None]), "of another type"),

@@ -45,7 +45,7 @@ def load(data: bytes, what: str, limit: int) -> Any:
         raise MalformedError(f"{what}: is not CBOR of the kind that is read here: {str(error)[:100]!a}") from None
     if stream.tell() != len(data):
         raise MalformedError(f"{what}: byte {stream.tell()}: something follows the document")
-    return _checked(value, what, 0)
+    return _checked(value, what)
 
 
 def dump(value: Any) -> bytes:
@@ -57,23 +57,21 @@ def _keep(number: int) -> Callable[..., cbor2.CBORTag]:
     return lambda value, *_: Tag(number, value)
 
 
-def _checked(value: Any, what: str, depth: int) -> Any:
+def _checked(value: Any, what: str) -> Any:
     """The same value in our types; everything that a later release of the decoder might make of a tag is refused."""
-    if depth > MAX_DEPTH:
-        raise MalformedError(f"{what}: is nested too deeply")
     kind = type(value)
     if value is None or kind in (int, bool, bytes, str):
         return value
     if kind is float and value == value and abs(value) != float("inf"):
         return value
     if kind in (list, tuple):
-        return tuple(_checked(each, what, depth + 1) for each in value)
+        return tuple(_checked(each, what) for each in value)
     if kind is Tag and value.tag not in _REFERENCES:
-        return Tag(value.tag, _checked(value.value, what, depth + 1))
+        return Tag(value.tag, _checked(value.value, what))
     if isinstance(value, dict | cbor2.frozendict):
         # 1, 1.0 and true are one key to Python and three to CBOR.
         if any(type(key) not in (int, str) for key in value):
             raise MalformedError(f"{what}: a map has a key that is neither an integer nor a text")
-        return {key: _checked(each, what, depth + 1) for key, each in value.items()}
+        return {key: _checked(each, what) for key, each in value.items()}
     shown = f"tag {value.tag}" if kind is Tag else kind.__name__
     raise MalformedError(f"{what}: has a {shown}, which is not read here")
