@@ -82,6 +82,7 @@ def test_nothing_that_is_signed_can_be_changed(name: str) -> None:
         [protected, unprotected, payload + b".", signature],
         [protected, unprotected, payload, signature[:-1] + bytes([signature[-1] ^ 1])],
         [protected, unprotected, payload, signature[:-1]],
+        [protected, unprotected, payload, signature[: len(signature) // 2] + b"\0" + signature[len(signature) // 2 :]],
         [protected, unprotected, payload, bytes(len(signature))],
     ):
         with pytest.raises(Rejected) as refused:
