@@ -147,8 +147,8 @@ def test_a_foreign_document_is_added_to_a_stack(
         (["corim", "FOREIGN", *HEADING], "import-empty"),
         (["sha256sum", "FOREIGN", *HEADING, "--key", "PRIVATE"], "import-signature"),
         (["sha256sum", "FOREIGN", *HEADING, "--require-signature"], "import-signature"),
-        (["corim", "OWN", "--key", "PRIVATE"], "key-file"),
-        (["corim", "OWN", "--key", "RSA"], "key-file"),
+        (["corim", "OWN", "--key", "PRIVATE"], "endorser-key"),
+        (["corim", "OWN", "--key", "RSA"], "endorser-key"),
     ],
 )
 def test_imports_that_are_refused(
@@ -208,9 +208,12 @@ def test_the_passphrase_of_a_key_is_asked_for(stack: Path, tmp_path: Path) -> No
     command = ["stack", "export", "corim", str(stack), "--key", private, "--signer", "me", "-o", exported]
     done = CliRunner().invoke(cli, command, input=PASSPHRASE + "\n")
     assert done.exit_code == 0
-    assert "Passphrase of key.pem" in done.stderr
+    assert "passphrase of key.pem" in done.stderr
     assert PASSPHRASE not in done.output
     assert run(["stack", "import", "corim", exported, "--key", public, "-o", str(tmp_path / "b.json")]) == 0
+    Path(exported).unlink()
+    (tmp_path / "secret").write_text(PASSPHRASE + "\n")
+    assert run([*command, "--passphrase-file", str(tmp_path / "secret")]) == 0
     Path(exported).unlink()
     done = CliRunner().invoke(cli, command, input="wrong\n")
     assert (done.exit_code != 0, Path(exported).exists()) == (True, False)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-
 from watchword.cli.output import note, printable
+from watchword.cli.private_key import read_private_key
 from watchword.cli.profile import read_bounded
+from watchword.cli.public_key import read_public_key
 from watchword.errors import Finding, Rejected, UsageError
 from watchword.reference.interop.draft import Draft
 from watchword.reference.interop.expect import Expectation
@@ -31,8 +26,6 @@ except ModuleNotFoundError as missing:  # pragma: no cover - an installation wit
     ) from None
 
 __all__ = ["Imported", "read_corim", "read_registers", "write_corim"]
-
-_MAX_KEY_FILE = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,9 @@ def read_registers(data: bytes) -> tuple[Expectation, ...]:
     return foreign.read_registers(document.Corim.parse(payload))
 
 
-def write_corim(stack: bytes, key: Path | None, signer: str | None) -> tuple[bytes, list[str]]:
+def write_corim(
+    stack: bytes, key: Path | None, passphrase_file: Path | None, signer: str | None
+) -> tuple[bytes, list[str]]:
     """The stack document ``stack`` as a CoRIM, signed when there is a ``key``; and what is not in it, in words."""
     if (key is None) != (signer is None):
         raise UsageError("corim-signer", "--key and --signer go together", hint="--key key.pem --signer 'Example Ltd'")
@@ -72,7 +67,7 @@ def write_corim(stack: bytes, key: Path | None, signer: str | None) -> tuple[byt
     back = own.read_own(document.Corim.parse(written), written)
     lost = [] if back == stack else ["how the document is laid out: endorsements of its bytes do not fit the imported"]
     if key is not None and signer is not None:
-        written = document.sign_corim(written, signer, _private_key(key))
+        written = document.sign_corim(written, signer, read_private_key(key, passphrase_file))
     return written, lost
 
 
@@ -85,7 +80,7 @@ def _open(data: bytes, key: Path | None, demanded: bool) -> tuple[bytes, str | N
         message = document.parse_signed(data)
         note("the document is signed, and its signature was not verified: give the signer's public key with --key")
         return message.payload, None
-    public = _public_key(key)
+    public = read_public_key(key)
     if not document.is_signed(data):
         raise Rejected(Finding("S2", "document-signers", "the document is not signed", "1", "0"))
     message = document.parse_signed(data)
@@ -93,36 +88,3 @@ def _open(data: bytes, key: Path | None, demanded: bool) -> tuple[bytes, str | N
     signer = document.check_signer(message, int(time.time()))
     note(printable(f"signed by {signer!a}, in the signer's own words, with key {cose.key_id(public).hex()}"))
     return payload, signer
-
-
-def _public_key(file: Path) -> cose.PublicKey:
-    try:
-        key = load_pem_public_key(read_bounded(file, _MAX_KEY_FILE))
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, EllipticCurvePublicKey | Ed25519PublicKey):
-        raise UsageError(
-            "key-file",
-            f"{file.name} is not a public key in PEM on P-256, P-384 or Ed25519",
-            hint="openssl x509 -in CERTIFICATE -noout -pubkey",
-        )
-    return key
-
-
-def _private_key(file: Path) -> cose.PrivateKey:
-    """The key in ``file``; the passphrase of an encrypted one is asked for on the terminal."""
-    pem = read_bounded(file, _MAX_KEY_FILE)
-    key: object = None
-    with suppress(ValueError, UnsupportedAlgorithm):
-        try:
-            key = load_pem_private_key(pem, password=None)
-        except TypeError:  # the key is encrypted
-            passphrase = click.prompt(f"Passphrase of {file.name}", hide_input=True, err=True)
-            key = load_pem_private_key(pem, password=passphrase.encode())
-    if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
-        raise UsageError(
-            "key-file",
-            f"{file.name} is not a private key in PEM on P-256, P-384 or Ed25519, or the passphrase is wrong",
-            hint="openssl genpkey -algorithm ed25519",
-        )
-    return key

@@ -89,14 +89,17 @@ def import_(
 @click.argument("form", metavar="FORMAT", type=click.Choice(["pcrlock", "corim"]))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="corim: a private key, PEM, to sign it with.")
+@click.option("--passphrase-file", type=click.Path(path_type=Path), help="Opens an encrypted key; else asked for.")
 @click.option("--signer", help="corim: the name of whoever signs.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A file or folder that is made.")
 @json_option
-def export(form: str, file: Path, key: Path | None, signer: str | None, output: Path, as_json: bool) -> None:
+def export(
+    form: str, file: Path, key: Path | None, passphrase_file: Path | None, signer: str | None, output: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write a stack in another format: pcrlock, a folder of systemd-pcrlock components, or corim, a file.
 
-    A CoRIM has everything that the stack has. Its key is on P-256, P-384 or Ed25519; an encrypted one asks for its
-    passphrase.
+    A CoRIM has everything that the stack has. It is signed with Ed25519, P-256 or P-384.
 
     \b
     Example:
@@ -105,7 +108,7 @@ def export(form: str, file: Path, key: Path | None, signer: str | None, output: 
     data = read_bounded(file, MAX_STACK_SIZE)
     parsed = CompiledStack.parse(data)
     if form == "corim":
-        _export_corim(data, key, signer, output, as_json)
+        _export_corim(data, (key, passphrase_file, signer), output, as_json)
         return
     if key is not None or signer is not None:
         raise UsageError("import-signature", "only a CoRIM has a signature here", hint="leave out --key and --signer")
@@ -122,16 +125,18 @@ def export(form: str, file: Path, key: Path | None, signer: str | None, output: 
     emit({"files": sorted(files), "left_out": lost}, "\n".join(sorted(files)), as_json=as_json)
 
 
-def _export_corim(data: bytes, key: Path | None, signer: str | None, output: Path, as_json: bool) -> None:
+def _export_corim(
+    data: bytes, signing: tuple[Path | None, Path | None, str | None], output: Path, as_json: bool
+) -> None:
     from watchword.cli.stack_corim import write_corim
 
     if output.exists():
         raise UsageError("output-exists", f"{output} exists already", hint="name a file that does not exist")
-    written, lost = write_corim(data, key, signer)
+    written, lost = write_corim(data, *signing)
     _write(output, written)
     for what in lost:
         note(printable(f"left out: {what}"))
-    emit({"files": [output.name], "left_out": lost, "signed": key is not None}, output.name, as_json=as_json)
+    emit({"files": [output.name], "left_out": lost, "signed": signing[0] is not None}, output.name, as_json=as_json)
 
 
 def _import_corim(

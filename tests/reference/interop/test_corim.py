@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from watchword.crypto.cbor import Tag, dump, load
@@ -52,14 +52,17 @@ components = st.lists(
     min_size=1, max_size=3, unique_by=lambda c: c["name"],
 )  # fmt: skip
 texts = st.sampled_from(["sha256:" + sha("a"), "sha256:" + sha("b"), "sha512:" + sha("a") + sha("b")])
+sha256s = st.sampled_from(["sha256:" + sha("a"), "sha256:" + sha("b")])
 paths = st.sampled_from(["/bin/sh", "/ü", "hex:ff", "relative", "pcr-4/0"])
 runtimes = st.fixed_dictionaries(
     {},
     optional={
         "files": st.dictionaries(paths, st.lists(texts, min_size=1, max_size=3)),
         "any_path": st.lists(texts, max_size=2),
+        "keyrings": st.dictionaries(st.sampled_from([".ima", ".evm", "%k"]), st.lists(sha256s, max_size=2)),
     },
 )
+bad = st.fixed_dictionaries({"digest": texts, "what": st.sampled_from(["event", "file"]), "reason": names})
 stacks = st.fixed_dictionaries(
     {
         "format": st.just("watchword-stack/1"),
@@ -71,6 +74,10 @@ stacks = st.fixed_dictionaries(
         "components": components,
     },
     optional={
+        "pool": names,
+        "issued": st.integers(0, 1000),
+        "supersedes": st.lists(sha256s, max_size=1),
+        "known_bad": st.lists(bad, max_size=2, unique_by=lambda b: b["digest"]),
         "not_before": st.integers(0, 1000),
         "not_after": st.none() | st.integers(1001, 2**53),
         "runtime": st.none() | runtimes,
@@ -78,7 +85,7 @@ stacks = st.fixed_dictionaries(
 ).filter(lambda d: any(v["events"] for c in d["components"] for v in c["variants"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(stacks)
 def test_a_stack_there_and_back(document: dict[str, Any]) -> None:
     written = write_corim(encode(document))
@@ -214,7 +221,7 @@ def test_files_are_taken() -> None:
                 measured("/bin/weak", [6, b"1234"], ["my-alg", b""]),
                 measured("relative", [1, A]),
                 measured("/nul\0", [1, A]),
-                measured(None, [1, A]),
+                measured("x" * 4096, [1, A]),
                 measured(7, [1, A]),
                 measured(Tag(37, bytes(16)), [1, A]),
             ),
@@ -303,7 +310,10 @@ def test_events_are_taken_in_the_order_of_layers_and_indexes() -> None:
         ([triple(measured(-1, [1, A]))], "not an unsigned integer"),
         ([triple(measured(b"x", [1, A]))], "does not have tag 37 or 111"),
         ([triple(measured("/a", [1, A]), _3=-1)], "not an unsigned integer"),
+        ([triple(measured("/a", [1, A]), _3=True)], "not an unsigned integer"),
+        ([triple(measured("/a", [1, A]), _3="1")], "not an unsigned integer"),
         ([triple(measured("x" * 5000, [1, A]))], "at most 4096 characters"),
+        ([[{0: {1: "v"}}, {0: 1}]], "not an array"),
         ([triple(7)], "not a map"),
         ([triple({0: "/a"})], "has no member 1"),
         ([triple({0: "/a", 1: {}})], "no members"),

@@ -18,6 +18,7 @@ import msgspec
 from watchword.crypto.cbor import Tag, dump
 from watchword.errors import UsageError
 from watchword.policy.document import DIGEST_NAMES, digest_name, parse_digest
+from watchword.policy.known_bad import KnownBadDocument
 from watchword.policy.stack import (
     CompiledStack,
     ComponentDocument,
@@ -170,6 +171,10 @@ def _in_order(document: Document) -> Document:
     found = dict(document)
     if found.get("runtime") is not None:
         found["runtime"] = _ordered(RuntimeDocument, found["runtime"])
+        if "keyrings" in found["runtime"]:
+            found["runtime"]["keyrings"] = dict(sorted(found["runtime"]["keyrings"].items()))
+    if "known_bad" in found:
+        found["known_bad"] = [_ordered(KnownBadDocument, each) for each in found["known_bad"]]
     found["components"] = [
         _ordered(ComponentDocument, {**c, "variants": [_variant_in_order(v) for v in c["variants"]]})
         for c in found["components"]
