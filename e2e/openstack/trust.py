@@ -104,7 +104,7 @@ class Trust:
         ids = {}
         for compute in self._cloud.computes:
             self.machines[compute.name] = EmulatedHost(farm.add(), self.boots / recordings[compute.name])
-            ids[compute.name] = self._host(compute, makers, profile)
+            ids[compute.name] = self._host(compute, makers)
         self._status(profile, ids)
         for compute in self._cloud.computes:
             self._agent(compute)
@@ -143,7 +143,7 @@ class Trust:
     def _pinned(self) -> str:
         return f'[authority]\nurl = "{self.url}"\nkeys = "{self.keys_file}"\nfingerprint = "{self.fingerprint}"\n'
 
-    def _host(self, compute: Compute, makers: EkAuthority, profile: str) -> str:
+    def _host(self, compute: Compute, makers: EkAuthority) -> str:
         """Settings, enrolment and the hook of one host; its id."""
         machine, folder = self.machines[compute.name], compute.file("/etc/watchword")
         (folder / "intermediate.der").write_bytes(makers.intermediates[0])
@@ -153,8 +153,7 @@ class Trust:
             f'runtime_log = "{machine.ima_log_path}"\nintermediates = ["/etc/watchword/intermediate.der"]\n'
             '[host]\nstate = "/etc/watchword/state"\n'
             f'[serve]\nlisten = "127.0.0.1:{AGENT_PORT}"\ndeadline = 280\non_refusal = "fail"\n'
-            f'[status]\nprofile = "{profile}"\nrank = {len(LEVELS)}\nreport = "http://{CONTROLLER}:{STATUS_PORT}"\n'
-            f"interval = {_INTERVAL}\nmax_age = 600\n"
+            f"[status]\nrank = {len(LEVELS)}\ninterval = {_INTERVAL}\nmax_age = 600\n"
         )
         enrolled = self.must("agent", "enrol", "--config", "/etc/watchword/agent.toml", on=compute)
         self.must("libvirt", "install-hook", on=compute)
@@ -166,7 +165,7 @@ class Trust:
         hosts = "".join(f'{name} = "{host_id}"\n' for name, host_id in ids.items())
         settings.write_text(
             self._pinned + f'[service]\nlisten = "{CONTROLLER}:{STATUS_PORT}"\nprofile = "{profile}"\n'
-            f"levels = {json.dumps(LEVELS)}\n[hosts]\n{hosts}"
+            f"levels = {json.dumps(LEVELS)}\ninterval = 3\n[hosts]\n{hosts}"
         )
         command = self.command("openstack", "status", "--config", settings)
         self._cloud.daemons.start("watchword-status", command, self.environment)
