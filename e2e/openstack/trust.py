@@ -137,7 +137,9 @@ class Trust:
         self.must("authority", "anchor", "add", root, "--class", "virtual", "--data", self.data)
         self.must("authority", "stack", "add", stack, "--unendorsed", "--data", self.data)
         self.must("authority", "profile", "add", self.profile, "--data", self.data)
-        return str(self.must("profile", "id", self.profile)["id"])
+        profile = str(self.must("profile", "id", self.profile)["id"])
+        self.must("authority", "watch", "add", profile, "--data", self.data)
+        return profile
 
     @property
     def _pinned(self) -> str:
