@@ -313,11 +313,14 @@ def forced_migration(play: Play) -> Outcome:
     outcome.details["hook"] = play.hook_said(play.bad)
     outcome.tenant_saw = f"{verdict.document.get('verdict')}: its machine still runs where it ran"
     outcome.right = (
-        server.compute_host == play.good and server.status == "ACTIVE" and bool(play.hook_said(play.bad))
+        server.compute_host == play.good and server.id in play.running(play.good)
+        and server.id not in play.running(play.bad) and bool(play.hook_said(play.bad))
         and migration is not None and migration.status in ("error", "failed") and verdict.status == 0
     )  # fmt: skip
     if server.compute_host != play.good:
         play.forget_honest()
+    elif server.status == "ERROR":  # what nova calls a machine that still runs where it ran
+        play.action("honest", {"os-resetState": {"state": "active"}})
     return outcome
 
 
