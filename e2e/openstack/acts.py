@@ -309,12 +309,13 @@ def forced_migration(play: Play) -> Outcome:
     verdict = play.verify("honest")
     outcome.details = {"answer": answer.text[:300], "events": events[:4], "verify": verdict.document}
     outcome.nova_said = f"{server.status} on {server.compute_host}, migration {migration and migration.status}"
-    outcome.stopped_by = f"the hook on {play.bad}" if play.hook_said(play.bad) else "nothing of ours"
-    outcome.details["hook"] = play.hook_said(play.bad)
+    said = play.hook_said(play.bad)
+    outcome.stopped_by = f"the hook on {play.bad}: {said}" if said else "nothing of ours"
+    outcome.details["hook"] = said
     outcome.tenant_saw = f"{verdict.document.get('verdict')}: its machine still runs where it ran"
     outcome.right = (
         server.compute_host == play.good and server.id in play.running(play.good)
-        and server.id not in play.running(play.bad) and bool(play.hook_said(play.bad))
+        and server.id not in play.running(play.bad) and bool(said)
         and migration is not None and migration.status in ("error", "failed") and verdict.status == 0
     )  # fmt: skip
     if server.compute_host != play.good:
