@@ -10,13 +10,19 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from bench import against_keylime, fleet, parts, service
+from bench import against_keylime, files, fleet, parts, service
 from bench.measure import Figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["fleet"], help="a fleet that attests, in place of the rest")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["fleet", "files"],
+        help="in place of the rest: a fleet that attests, or reference values of an image",
+    )
+    parser.add_argument("--files", type=int, default=100_000, help="how many files the image has")
     parser.add_argument("--hosts", type=int, default=200, help="how many hosts the fleet has")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--launches", type=int, default=300, help="releases to measure end to end")
@@ -24,6 +30,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.against:
         sys.exit(against_keylime.main(options.json))
+    if options.what == "files":
+        emit(options.json, show(files.run(options.files), options.json))
+        return
     if options.what == "fleet":
         emit(options.json, show(fleet.run(options.hosts), options.json))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from watchword.cli.main import run
 from watchword.errors import MalformedError
 from watchword.policy.stack import CompiledStack
 from watchword.reference.boot.sheet import Sheet
+from watchword.wire.tpm.algorithms import Alg
 
 RELEASE = machines.HEADER + '[secure-boot]\nstate = "off"\n[[boot]]\nkind = "uki"\nimage = "compute.efi"\n'
 
@@ -42,6 +44,25 @@ def test_measure(release: Path, boots: Path, capsys: pytest.CaptureFixture[str])
     assert "section .linux" in told.out
     assert CompiledStack.parse(output.read_bytes()).origin == "computed"
     assert [path.name for path in release.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_files_that_may_run(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = release.parent / "root/usr/bin"
+    folder.mkdir(parents=True)
+    (folder / "tool").write_bytes(b"#!/bin/sh\n")
+    release.write_text(RELEASE + '[runtime]\ndirectories = [{path = "root", at = "/"}]\n')
+    output = release.parent / "compute.json"
+    assert run(["stack", "measure", str(release), "-o", str(output), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["files"] == {"paths": 1, "counts": {"files": 1}}
+    assert "files: 1 files" in told.err
+    stack = CompiledStack.parse(output.read_bytes())
+    assert stack.files == {b"/usr/bin/tool": frozenset({(Alg.SHA256, hashlib.sha256(b"#!/bin/sh\n").digest())})}
+    output.unlink()
+    release.write_text(RELEASE + '[runtime]\ndirectory = ["root"]\n')
+    assert run(["stack", "measure", str(release), "-o", str(output)]) == 3
+    assert "`directory`; is directories meant?" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_sheets_become_variants(release: Path, boots: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from watchword.cli.profile import read_bounded
 from watchword.cli.stack_diff import diff
 from watchword.cli.stack_endorse import endorse, endorsements
 from watchword.cli.stack_expect import compare_with, in_json, in_words
+from watchword.cli.stack_files import files as list_files
 from watchword.cli.stack_interop import export, import_
 from watchword.cli.stack_measure import measure, sheet
 from watchword.errors import UsageError
@@ -24,9 +24,9 @@ from watchword.policy.capture import (
     captured_files,
     captured_keys,
 )
-from watchword.policy.document import load, parse_digest
 from watchword.policy.explain import explain_stack
-from watchword.policy.stack import MAX_STACK_SIZE, CompiledStack, path_bytes
+from watchword.policy.stack import MAX_STACK_SIZE, CompiledStack
+from watchword.reference.files.listing import MAX_LISTING, parse_listing
 from watchword.verify.loaded_key import LoadedKey
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
@@ -81,7 +81,7 @@ def capture(
         listed += captured_files(log)
         keys = captured_keys(log)
     if files is not None:
-        listed += _read_files(files)
+        listed += parse_listing(read_bounded(files, MAX_LISTING))
     document = capture_stack(
         name=name,
         version=version,
@@ -141,15 +141,5 @@ def _components(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return components
 
 
-def _read_files(file: Path) -> list[CapturedFile]:
-    listed: list[CapturedFile] = []
-    document = load(read_bounded(file, MAX_STACK_SIZE), dict[str, str | tuple[str, ...]], "files", MAX_STACK_SIZE)
-    for text, digests in document.items():
-        for digest in (digests,) if isinstance(digests, str) else digests:
-            alg, value = parse_digest("files", json.dumps(text), digest)
-            listed.append((path_bytes(text), alg, value))
-    return listed
-
-
-for _command in (measure, sheet, endorse, endorsements, diff, export, import_):
+for _command in (measure, sheet, endorse, endorsements, diff, export, list_files, import_):
     stack.add_command(_command)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -39,12 +40,23 @@ def measure(release: Path, output: Path, show_pcrs: bool, as_json: bool) -> None
       watchword stack measure release.toml -o compute.json --pcrs
     """
     parsed = parse_release(read_bounded(release, MAX_RELEASE_SIZE))
+    counts: dict[str, int] = {}
     with _bar() as progress:
-        computed = compute_stack(parsed, release.parent, progress=progress)
+
+        def read_runtime(table: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+            from watchword.reference.files import files_from_table
+
+            found = files_from_table(table, folder, progress)
+            counts.update(found.counts)
+            return found.runtime()
+
+        computed = compute_stack(parsed, release.parent, read_runtime=read_runtime, progress=progress)
     stack = CompiledStack.parse(computed.document)
     write_whole(output, computed.document)
     if parsed.firmware is None:
         note("no firmware sheets: PCRs 0, 2 and 3 are not covered, so any firmware is accepted")
+    if counts:
+        note("files: " + ", ".join(f"{number} {word}" for word, number in sorted(counts.items())))
     document = {
         "name": stack.name,
         "version": stack.version,
@@ -54,6 +66,7 @@ def measure(release: Path, output: Path, show_pcrs: bool, as_json: bool) -> None
         "pcrs": list(stack.pcrs),
         "components": {name: [v.name for v in variants] for name, variants in computed.components},
         "predictions": computed.pcrs(),
+        "files": {"paths": len(stack.files), "counts": counts},
     }
     lines = [*explain_stack(stack), *_events(computed), *(_values(computed) if show_pcrs else ())]
     emit(document, "\n".join(lines), as_json=as_json)

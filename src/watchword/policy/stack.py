@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 PAYLOAD_TYPE = "application/vnd.watchword.stack+json"
-MAX_STACK_SIZE = 16 * 1024 * 1024
+MAX_STACK_SIZE = 64 * 1024 * 1024  # bytes; 100,000 files of Debian take 16 MB, 30 MB with SHA-512 beside SHA-256
 RUNTIME_PCR = 10  # moves all the time: judged file by file, never as a value
 DEBUG_PCRS = frozenset({16, 23})  # anybody may reset these
 _WHAT = "stack"
@@ -151,7 +151,7 @@ class CompiledStack:
 
     @classmethod
     def parse(cls, data: bytes) -> CompiledStack:
-        """Read and compile a stack document of at most 16 MiB. Raises MalformedError with the place that is wrong."""
+        """Read and compile a stack document of at most 64 MiB. Raises MalformedError with the place that is wrong."""
         document = load(data, StackDocument, _WHAT, MAX_STACK_SIZE)
         with located(data):
             return cls._compile(document, hashlib.sha256(data).digest())
