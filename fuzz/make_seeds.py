@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from watchword.agent.unseal import request_release
+from watchword.crypto.cbor import Tag, dump
 from watchword.crypto.envelope import open_request
+from watchword.reference.interop.corim.document import sign_corim
+from watchword.reference.interop.corim.own import write_corim
+from watchword.testing import documents
 from watchword.testing.ek_authority import EkAuthority
 from watchword.testing.tpm_keys import TpmKeys
 from watchword.testing.world import World, profile_document, stack_from_recording
@@ -78,6 +84,23 @@ def small_program() -> bytes:
     return head.ljust(512, b"\0") + bytes(512) + struct.pack("<IHH8s", 16, 0x0200, 2, b"message.")
 
 
+def corim_documents(digest: str) -> Iterator[bytes]:
+    """A stack of our own, the same signed, and a document of somebody else with files, events and registers."""
+    own = write_corim(documents.encode(documents.STACK))
+    yield own
+    yield sign_corim(own, "seed", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    value = [[1, bytes.fromhex(digest)]]
+    measurements = [
+        {0: "/bin/sh", 1: {0: {0: "1.0"}, 2: value, 11: "a shell"}},
+        {0: "pcr-4/0", 1: {2: value}},
+        {0: Tag(37, bytes(16)), 1: {14: {4: value, "name": value}}},
+        {0: 1, 1: {1: Tag(552, 1), 4: Tag(560, b"raw")}, 2: [Tag(560, b"key")]},
+    ]
+    triples = {0: [[{0: {0: Tag(560, b"class"), 1: "v", 2: "kernel/a", 3: 1, 4: 2}}, measurements]], 1: [1]}
+    comid = {0: "en", 1: {0: bytes(16), 1: 2}, 3: [{0: "old", 1: 1}], 4: triples}
+    yield dump(Tag(501, {0: "id", 1: [Tag(506, dump(comid)), Tag(505, b"")], 4: {0: Tag(1, 1), 1: Tag(1, 2)}}))
+
+
 def main() -> None:
     certificates()
     keep("fuzz_pe", small_program())
@@ -103,6 +126,8 @@ def main() -> None:
         )
     ):
         keep("fuzz_interop", bytes([index]) + text.encode())
+    for document in corim_documents(digest):
+        keep("fuzz_corim", document)
     with World(BOOTS) as world:
         host = world.host()
         token = world.token()

@@ -150,6 +150,27 @@ def test_old_evidence_is_forgotten_with_its_logs(world: World) -> None:
     assert not list(world.store.evidence())
 
 
+def test_evidence_of_the_same_state_is_replaced_once_an_hour(world: World) -> None:
+    host, start = world.host(), world.now
+    host.attest()
+
+    def kept_at() -> int:
+        kept = world.store.evidence_of(host.host_id)
+        assert kept is not None
+        return kept.time
+
+    world.now += 3599
+    host.attest()
+    assert kept_at() == start
+    world.now += 1
+    host.attest()
+    assert kept_at() == start + 3600
+    host.machine.run_file(b"/opt/tool", b"content")
+    world.now += 1
+    host.attest()
+    assert kept_at() == start + 3601
+
+
 def test_evidence_that_somebody_changed_is_worth_nothing(world: World) -> None:
     host = world.host()
     host.attest()

@@ -133,6 +133,12 @@ MUTATIONS = (
     Mutation("B5", _ENVELOPE, "encrypt(_ONCE, secret.encode(), context)", "encrypt(_ONCE, secret.encode(), b'')", _RELEASE_TESTS),
     Mutation("S1", "crypto/dsse.py", "            _verify_one(key, _b64(signature.sig, \"signature\"), message)\n", "            _b64(signature.sig, \"signature\")\n", _attack("token", "test_forged_receipt")),
     Mutation("S2", "crypto/dsse.py", "    if len(good) < threshold:", "    if False:", _attack("token", "test_forged_receipt")),
+    Mutation("S1", "crypto/cose.py", "            key.verify(message.signature, signed)\n", "            pass\n", ("tests/crypto/test_cose.py",)),
+    Mutation("S1", "crypto/cose.py", "            key.verify(_der(message.signature, size), signed, ECDSA(hashed))\n", "            _der(message.signature, size)\n", ("tests/crypto/test_cose.py",)),
+    Mutation("S1", "crypto/cose.py", "    if message.algorithm != algorithm:", "    if False:", ("tests/crypto/test_cose.py",)),
+    Mutation("S1", "crypto/cose.py", "    if _CRIT in headers or _CRIT in unprotected:", "    if False:", ("tests/crypto/test_cose.py",)),
+    Mutation("S1", "reference/interop/corim/document.py", "        if (begin is not None and now < begin) or (end is not None and now >= end):", "        if False:", ("tests/reference/interop/test_corim.py",)),
+    Mutation("S2", "cli/stack_corim.py", "        if demanded:", "        if False:", ("tests/cli/test_stack_corim.py",)),
     Mutation("R1", "launch/receipt.py", "    if document.authority != keys.authority:", "    if False:", ("tests/launch/test_receipt.py",)),
     # -- the agent
     Mutation("L1", _LAUNCH, "    if order.boot is not BootKind.FRESH:", "    if False:", _attack("release", "test_rescue_with_another_image")),

@@ -68,4 +68,18 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        if False:",
         (_HOOK + "test_a_host_that_changed_does_not",),
     ),
+    Mutation(
+        "O2",
+        "integrations/libvirt/gate.py",
+        "    return blank\n",
+        "    return False\n",
+        (_HOOK + "test_the_target_of_a_migration_whose_drive_is_not_copied_yet",),
+    ),
+    Mutation(
+        "O2",
+        "integrations/libvirt/hook.py",
+        " or not any(content):",
+        ":",
+        (_HOOK + "test_without_an_agent_a_drive_without_content_counts",),
+    ),
 )

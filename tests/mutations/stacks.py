@@ -28,6 +28,7 @@ def _without(clause: str, check: str, tests: tuple[str, ...] = _TESTS) -> Mutati
 MUTATIONS = (
     _without("E2", "stack_pool"),
     _without("E2", "stack_channel"),
+    _without("E2", "stack_origin"),
     _without("E2", "stack_variants"),
     _without("E3", "not_known_bad", _BAD_TESTS),
     _without("E5", "secure_boot_keys"),

@@ -60,6 +60,15 @@ def test_a_release_of_another_channel(host: Host, stack: Stack) -> None:
     assert judge(host("good"), profile(channels=["testing"]), known).rank == 1
 
 
+def test_a_stack_that_was_captured(host: Host, stack: Stack) -> None:
+    captured = release({**stack("good"), "origin": "captured"})
+    refused(judge(host("good"), profile(origin=["computed"]), captured), "E2", "stack-origin")
+    assert judge(host("good"), profile(origin=["computed", "captured"]), captured).rank == 1
+    assert judge(host("good"), profile(), captured).rank == 1
+    computed = release({**stack("good"), "origin": "computed"})
+    assert judge(host("good"), profile(origin=["computed"]), computed).rank == 1
+
+
 def test_releases_of_two_pools_live_side_by_side(host: Host, stack: Stack) -> None:
     both = (release({**stack("good"), "pool": "special", "serial": 9}), release(stack("good")))
     for wanted, pool in ((profile(), "default"), (profile(pools=["special"]), "special")):

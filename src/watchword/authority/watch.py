@@ -39,6 +39,8 @@ from watchword.wire.tpm.algorithms import Alg
 
 __all__ = ["Kept", "Watch", "standing_now"]
 
+_KEPT_SECONDS = 3600  # evidence on file is replaced by newer evidence of the same state after so long
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -86,7 +88,9 @@ class Watch:
                 self._fail(evidence.host_id, before, refusal, now)
             raise
         states = {a.profile.id: judged(a, before.get(a.profile.id), now) for a in found.appraisals}
-        kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
+        kept = None
+        if self._keep and not self._is_kept(evidence, found, now):
+            kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
         with self._store.transaction() as tx:
             self._remember(tx, evidence.host_id, found, now, on_file)
             self._put(tx, evidence.host_id, before, states, now)
@@ -105,6 +109,23 @@ class Watch:
             self._store.packed(evidence.event_log),
             evidence.ima_from,
             self._store.packed(b"".join(quoted)) if quoted else None,
+        )
+
+    def _is_kept(self, evidence: Evidence, found: Attestation, now: int) -> bool:
+        """Whether evidence of the same state is on file, and not old: it serves as well as this.
+
+        The PCR values of one boot say which boot log it is; PCR 10 says where its runtime log ends.
+        """
+        on_file = self._store.newest_record(evidence.host_id)
+        if on_file is None or on_file[0] + _KEPT_SECONDS <= now:
+            return False
+        record, host = on_file[1], found.host
+        entries = host.runtime.seen.entries if host.runtime else 0
+        return (record.reset_count, record.entries, record.selections, record.pcrs) == (
+            host.pcrs.clock_info.reset_count,
+            entries,
+            host.pcrs.selections,
+            evidence.pcrs,
         )
 
     @staticmethod

@@ -87,16 +87,32 @@ def verify(file: Path, authority: str | None, keys: Path | None, fingerprint: st
 @click.argument("file", type=_PATH)
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """Show what the result in FILE says, signed or bare claims, without checking anything.
+    """Show what the result in FILE says, signed or bare claims, in JSON or CBOR, without checking anything.
 
     \b
     Example:
       watchword ear show host.ear
     """
-    data = read_bounded(file, jwt.MAX_TOKEN).strip()
-    found = Ear.parse(data if data.startswith(b"{") else jwt.open_unverified(data)[1])
-    note("nothing was verified; do that with: watchword ear verify")
+    data = read_bounded(file, jwt.MAX_TOKEN)
+    if data and data[0] >> 5 in (5, 6):  # a CBOR map or tag
+        found = _read_cbor(data)
+        note("nothing was verified, and of results in CBOR nothing can be")
+    else:
+        data = data.strip()
+        found = Ear.parse(data if data.startswith(b"{") else jwt.open_unverified(data)[1])
+        note("nothing was verified; do that with: watchword ear verify")
     _emit(found, False, as_json)
+
+
+def _read_cbor(data: bytes) -> Ear:
+    try:
+        from watchword.policy.ear_cbor import parse_unverified
+    except ModuleNotFoundError as missing:
+        if missing.name != "cbor2":
+            raise
+        hint = "pip install 'watchword[auditor]'"
+        raise UsageError("extra-missing", "results in CBOR need the package cbor2", hint=hint) from None
+    return parse_unverified(data)
 
 
 def _keys(authority: str | None, keys: Path | None, fingerprint: str | None) -> KeyList:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from watchword.cli.output import emit, json_option
 from watchword.cli.pkcs11_key import pkcs11_signer
 from watchword.cli.pkcs11_uri import Pkcs11Uri
+from watchword.cli.private_key import read_private_key, read_secret
 from watchword.cli.profile import read_bounded
 from watchword.cli.public_key import read_public_key
 from watchword.crypto import dsse
@@ -26,8 +22,6 @@ from watchword.tenant.files import write_whole
 
 __all__ = ["endorse", "endorsements"]
 
-_MAX_KEY_FILE: Final = 16 * 1024
-_MAX_PASSPHRASE: Final = 1024
 _MAX_ENVELOPE: Final = MAX_STACK_SIZE * 3 // 2
 FILE = click.Path(path_type=Path)
 
@@ -135,34 +129,7 @@ def _signer(text: str, passphrase_file: Path | None) -> Iterator[dsse.Signer]:
     if text.startswith("pkcs11:"):
         uri = Pkcs11Uri.parse(text)
         source = Path(uri.pin_file) if uri.pin_file is not None else passphrase_file
-        with pkcs11_signer(uri, lambda: _secret(source, f"PIN of {uri.token or 'the token'}")) as signer:
+        with pkcs11_signer(uri, lambda: read_secret(source, f"PIN of {uri.token or 'the token'}")) as signer:
             yield signer
         return
-    yield dsse.signer(_private_key(Path(text), passphrase_file))
-
-
-def _private_key(file: Path, passphrase_file: Path | None) -> dsse.PrivateKey:
-    data = read_bounded(file, _MAX_KEY_FILE)
-    try:
-        key = load_pem_private_key(data, password=None)
-    except TypeError:  # it is encrypted
-        secret = _secret(passphrase_file, f"passphrase of {file.name}").encode()
-        try:
-            key = load_pem_private_key(data, password=secret)
-        except ValueError:
-            raise UsageError("key-passphrase", f"the passphrase does not open {file.name}") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise UsageError(
-            "key-file", f"{file.name} is not a private key in PEM", hint="openssl genpkey -algorithm ed25519"
-        ) from None
-    if not isinstance(key, Ed25519PrivateKey | EllipticCurvePrivateKey):
-        raise MalformedError(f"{file.name}: endorsing needs an Ed25519, P-256 or P-384 key", code="key-file")
-    return key
-
-
-def _secret(file: Path | None, what: str) -> str:
-    """From a file, or asked for on the terminal; never from the command line."""
-    if file is not None:
-        return read_bounded(file, _MAX_PASSPHRASE).rstrip(b"\r\n").decode("utf-8", "surrogateescape")
-    given = os.environ.get("WATCHWORD_KEY_PASSPHRASE")
-    return given if given is not None else str(click.prompt(what, hide_input=True, err=True))
+    yield dsse.signer(read_private_key(Path(text), passphrase_file))

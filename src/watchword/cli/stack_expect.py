@@ -9,7 +9,7 @@ from watchword.cli.output import printable
 from watchword.cli.profile import read_bounded
 from watchword.policy.document import digest_name
 from watchword.policy.stack import CompiledStack
-from watchword.reference.interop.expect import MAX_EXPECTATION, Comparison, compare, read_expectations
+from watchword.reference.interop.expect import MAX_EXPECTATION, Comparison, Expectation, compare, read_expectations
 
 __all__ = ["compare_with", "in_json", "in_words"]
 
@@ -19,12 +19,21 @@ def compare_with(stack: CompiledStack, file: Path) -> list[Comparison]:
 
     A stack describes one moment of a boot, so when one phase of a bank holds the others are not judged.
     """
-    found = [compare(stack, expectation) for expectation in read_expectations(read_bounded(file, MAX_EXPECTATION))]
+    found = [compare(stack, expectation) for expectation in _expectations(read_bounded(file, MAX_EXPECTATION))]
     banks = {e.expectation.bank for e in found if e.holds == "yes" and e.expectation.label}
     kept = [e for e in found if not e.expectation.label or e.holds == "yes" or e.expectation.bank not in banks]
     # A bank that the stack does not have is passed over when another one of the same file was compared.
     compared = [e for e in kept if not e.skipped]
     return compared or kept
+
+
+def _expectations(data: bytes) -> tuple[Expectation, ...]:
+    """CoRIM begins with a CBOR tag, and no JSON does."""
+    if data[:1] and data[0] >> 5 == 6:
+        from watchword.cli.stack_corim import read_registers
+
+        return read_registers(data)
+    return read_expectations(data)
 
 
 def in_json(file: str, found: Comparison) -> dict[str, Any]:

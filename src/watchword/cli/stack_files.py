@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 
 from watchword.cli.output import emit, json_option
 from watchword.cli.stack_measure import write_whole
+from watchword.errors import UsageError
 from watchword.policy.document import DIGEST_NAMES
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def files(
     from watchword.reference.files import Options, Source, agent_sources, collect, load_signers
 
     if not sources and agent is None:
-        raise click.UsageError("name at least one package, directory, archive or image, or --agent")
+        raise UsageError("reference-source", "name at least one package, directory, archive or image, or --agent")
     texts, keys = load_signers(signers)
     chosen = tuple(DIGEST_NAMES[name] for name in dict.fromkeys(algorithms))
     options = Options(exclude, only_code, usrmerge, chosen, signers=texts, keys=keys or None)

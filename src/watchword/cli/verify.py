@@ -7,6 +7,7 @@ import time
 import click
 
 from watchword.cli.output import emit, json_option, note, printable
+from watchword.launch.receipt import StackRecord
 from watchword.tenant import launches, trust
 from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.ssh import Address, parse_address
@@ -56,10 +57,15 @@ def verdict_text(verdict: Verdict) -> str:
     lines = (
         f"TRUSTED: {verdict.record.name} at {verdict.address} holds the key that was released for it",
         f"  level      {decision.level} (demanded: {verdict.record.level})",
-        f"  stack      {stack.name} {stack.version} (sha256:{stack.digest})" if stack else "",
+        f"  stack      {stack.name} {stack.version} (sha256:{stack.digest}){_origin(stack)}" if stack else "",
         f"  host       {decision.host} (pseudonym)",
         f"  host key   {verdict.record.ssh_fingerprint}",
         f"  releases   {len(verdict.released)} of {decision.allowed} allowed",
         f"  receipt    entry {newest.log.seq} of {newest.authority}, {when}",
     )
     return "\n".join(printable(line) for line in lines if line)
+
+
+def _origin(stack: StackRecord) -> str:
+    """Worth saying only when it is less than the tenant may think: whoever endorsed it vouched for one machine."""
+    return ", captured from a host and not computed" if stack.origin == "captured" else ""

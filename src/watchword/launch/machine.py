@@ -32,6 +32,7 @@ from watchword.policy.ear import submodule_of
 from watchword.policy.ear_claims import Submodule
 from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
+from watchword.policy.stack import CompiledStack
 from watchword.verify.ak import VerifiedAk
 from watchword.verify.host import VerifiedHost, verify_host
 from watchword.verify.ima_log import RuntimeSeen
@@ -205,7 +206,7 @@ class Launch:
             level=(appraisal.level or "") if appraisal else "",
             rank=appraisal.rank if appraisal else 0,
             required=grant.level,
-            stack=StackRecord(stack.stack.name, stack.stack.version, stack.digest.hex()) if stack else None,
+            stack=_stack_record(stack.stack) if stack else None,
             host=pseudonym(pseudonym_key, self.evidence.host_id, grant.profile),
             releases=releases,
             allowed=grant.releases,
@@ -283,6 +284,10 @@ class Launch:
 
     def _move(self, step: str) -> None:
         self.state = TRANSITIONS[step][1]
+
+
+def _stack_record(stack: CompiledStack) -> StackRecord:
+    return StackRecord(stack.name, stack.version, stack.digest.hex(), stack.origin)
 
 
 def pseudonym(key: bytes, host_id: bytes, profile_id: bytes) -> str:

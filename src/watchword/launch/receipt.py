@@ -45,11 +45,15 @@ _T = TypeVar("_T")
 
 
 class StackRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The stack release that a host matched; ``digest`` is the SHA-256 of its document, hex."""
+    """The stack release that a host matched.
+
+    ``digest`` is the SHA-256 of its document, hex; ``origin`` "computed" from artifacts or "captured" from a host.
+    """
 
     name: str
     version: str
     digest: str
+    origin: str = ""
 
 
 class FindingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

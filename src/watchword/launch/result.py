@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.launch.receipt import Decision
@@ -23,7 +24,7 @@ def make_result(decision: Decision, build: str, key: Ed25519PrivateKey) -> bytes
     about = {
         "level": decision.level,
         "rank": decision.rank,
-        "stack": {"name": stack.name, "version": stack.version, "digest": stack.digest} if stack else None,
+        "stack": msgspec.to_builtins(stack) if stack else None,
         "host": decision.host,
         "launch": decision.launch,
         "findings": [

@@ -172,6 +172,7 @@ _STACK = {
     "stack-endorsers": "Have the missing endorsers sign the stack and register it again, or pick a level with fewer.",
     "stack-pool": "The host runs a release of another pool: update it from a pool that the profile accepts, or let "
     "the profile's pools name this one.",
+    "stack-origin": "Compute the stack from the release's artifacts (watchword stack measure) and have it endorsed.",
     "stack-channel": "The host runs a release of another channel: update it from one that the profile accepts, or let "
     "the profile's channels name this one.",
     "stack-variant": "The component named is of a variant that the profile does not accept, such as a firmware that "
@@ -213,6 +214,8 @@ _LAUNCH = {
     "payload-unopenable": "The release is another request's, or was altered on the way. " + _RETRY,
     "launch-detour": "The tenant's token does not allow rescue, rebuild or another detour: launch normally.",
     "disk-changed": "Somebody else writes to the disk: detach it elsewhere, then launch again.",
+    "disk-format": "Boot from a raw or qcow2 file of the host: what is behind a volume cannot be hashed there.",
+    "disk-tail": "The disk is not a fresh copy of the tenant's image: build the machine anew.",
     "inputs-differ": "Disk image or user-data are not those of the token: launch with the originals, or make a "
     "new token.",
 }

@@ -55,6 +55,14 @@ def stack_channel(context: Context, rules: Rules) -> Iterator[Finding]:
         yield _stack_finding("E2", "stack-channel", text, release, " or ".join(rules.channels), release.stack.channel)
 
 
+def stack_origin(context: Context, rules: Rules) -> Iterator[Finding]:
+    # A captured stack says what one machine did, and is as good as that machine was.
+    release = context.release
+    if release and rules.origin is not None and release.stack.origin not in rules.origin:
+        text = "this level does not accept how the stack came about"
+        yield _stack_finding("E2", "stack-origin", text, release, " or ".join(rules.origin), release.stack.origin)
+
+
 def stack_variants(context: Context, rules: Rules) -> Iterator[Finding]:
     if context.release is None:
         return
@@ -165,6 +173,7 @@ CHECKS: tuple[Check, ...] = (
     stack_named,
     stack_pool,
     stack_channel,
+    stack_origin,
     stack_variants,
     coverage,
     validity,

@@ -1,7 +1,8 @@
 """EAT Attestation Results as claims: strict reading, and writing.
 
 Written with the names of the current draft. On input the older names are taken too (``ear.status``,
-``ear.verifier-id``, a single ``ear.appraisal-policy-id``), never both names at once. JSON in a JWT; not CBOR in a CWT.
+``ear.verifier-id``, a single ``ear.appraisal-policy-id``), never both names at once. JSON in a JWT; CBOR in a CWT:
+``ear_cbor.py``.
 Source: draft-ietf-rats-ear, "tag:ietf.org,2026:rats/ear#03"; RFC 9711 (EAT); draft-ietf-rats-ar4si for the vector.
 """
 

@@ -70,6 +70,8 @@ def _rules(rules: Rules) -> Iterator[str]:
     else:
         yield f"the stack is {_or(rules.stacks)};"
     yield f"the stack is of pool {_or(rules.pools)} and channel {_or(rules.channels)};"
+    if rules.origin is not None:
+        yield f"the stack was {_or(rules.origin)};"
     for component, variants in sorted(rules.variants.items()):
         yield f"its {component} is of variant {_or(variants)};"
     for name, serial in sorted(rules.min_serial.items()):

@@ -44,6 +44,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stacks: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=1024)] | None = None
     pools: _Names = ("default",)
     channels: _Names = ("stable",)
+    origin: Annotated[tuple[Literal["computed", "captured"], ...], Meta(min_length=1, max_length=2)] | None = None
     variants: Annotated[dict[Name, _Names], Meta(max_length=256)] = {}
     endorsers: Endorsers | None = None
     min_serial: dict[Name, Annotated[int, Meta(ge=1, le=2**53)]] = {}

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from watchword.crypto.keylist import KeyList
 from watchword.errors import Finding, Rejected, Unavailable, UsageError
 from watchword.launch.receipt import Decision, Receipt, launch_key, verify_receipt
@@ -67,7 +69,7 @@ def decision_document(receipt: Receipt) -> dict[str, Any]:
         "time": decision.time,
         "level": decision.level,
         "rank": decision.rank,
-        "stack": {"name": stack.name, "version": stack.version, "digest": stack.digest} if stack else None,
+        "stack": msgspec.to_builtins(stack) if stack else None,
         "host": decision.host,
         "instance": decision.instance,
         "log": _log_document(receipt),

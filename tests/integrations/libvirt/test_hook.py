@@ -91,6 +91,29 @@ def test_without_an_agent_only_machines_without_a_token_start(compute: ComputeHo
     assert run(hook, xml_of(instance, None)).returncode == 0
 
 
+def test_the_target_of_a_migration_whose_drive_is_not_copied_yet(
+    watched: AgentService, compute: ComputeHost, hook: Path, boots: Path
+) -> None:
+    """Nova makes the file, libvirt calls the hook, and only then does QEMU copy the content."""
+    instance = compute.spawn(compute.image(IMAGE))
+    config = instance.disk.with_name("disk.config")
+    config.write_bytes(bytes(505_856))
+    xml = xml_of(instance, config)
+    assert run(hook, xml).returncode == 0
+    compute.host.machine.reboot(boots / "kernel")
+    watched.attestor._asked = float("-inf")
+    done = run(hook, xml)
+    assert done.returncode == 1
+    assert "stack-none" in done.stderr
+
+
+def test_without_an_agent_a_drive_without_content_counts(compute: ComputeHost, hook: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    config = instance.disk.with_name("disk.config")
+    config.write_bytes(bytes(505_856))
+    assert run(hook, xml_of(instance, config)).returncode == 1
+
+
 def test_the_first_start_is_of_what_was_measured(agent: AgentService, compute: ComputeHost, hook: Path) -> None:
     instance = compute.spawn(compute.image(IMAGE))
     token = token_for(compute.world)

@@ -14,16 +14,25 @@ __all__ = [
     "APPEND_DECISION",
     "APPEND_NODE",
     "COUNT_RELEASE",
+    "EVIDENCE_LOG",
+    "EVIDENCE_PARTS",
+    "EVIDENCE_RECORD",
     "GENERATION",
     "HOST",
     "HOSTS",
     "HOST_NOW",
+    "INTERESTS",
+    "KEEP_EVIDENCE",
     "LOG_END",
+    "MAX_INTERESTS",
     "NEWEST_DECISION",
+    "PUT_STATE",
     "RELEASES",
     "SPEND_NONCE",
+    "STATES",
     "UPDATE_RUNTIME",
     "UPDATE_SEEN",
+    "WATCHED",
 ]
 
 
@@ -91,3 +100,39 @@ LOG_END: Final = NEWEST_DECISION.add_columns(
 )
 APPEND_DECISION: Final = insert(schema.decisions)
 APPEND_NODE: Final = insert(schema.log_nodes)
+
+# -- attestations --------------------------------------------------------------------------------------------------
+
+MAX_INTERESTS: Final = 16  # profiles of launches by which one host is watched, the newest
+
+WATCHED: Final = select(schema.watched.c.profile_id).order_by(schema.watched.c.added_at, schema.watched.c.profile_id)
+INTERESTS: Final = (
+    select(schema.placements.c.profile_id)
+    .where(schema.placements.c.host_id == bindparam("host_id"))
+    .group_by(schema.placements.c.profile_id)
+    .order_by(func.max(schema.placements.c.time).desc(), schema.placements.c.profile_id)
+    .limit(MAX_INTERESTS)
+)
+STATES: Final = select(schema.host_states).where(schema.host_states.c.host_id == bindparam("host_id"))
+EVIDENCE_RECORD: Final = select(schema.evidence.c.time, schema.evidence.c.record).where(
+    schema.evidence.c.host_id == bindparam("host_id")
+)
+EVIDENCE_PARTS: Final = (
+    select(schema.evidence_parts.c.digest)
+    .where(schema.evidence_parts.c.host_id == bindparam("host_id"))
+    .order_by(schema.evidence_parts.c.position)
+)
+EVIDENCE_LOG: Final = select(schema.evidence_logs.c.digest).where(schema.evidence_logs.c.digest == bindparam("digest"))
+
+
+def _replacing(table: Table, *keys: str, newer: str) -> Insert:
+    """An INSERT that replaces the row with the same ``keys``, unless that row has a later ``newer``."""
+    statement = upsert(table)
+    others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
+    return statement.on_conflict_do_update(
+        index_elements=list(keys), set_=others, where=statement.excluded[newer] >= table.c[newer]
+    )
+
+
+PUT_STATE: Final = _replacing(schema.host_states, "host_id", "profile_id", newer="checked")
+KEEP_EVIDENCE: Final = _replacing(schema.evidence, "host_id", newer="time")

@@ -68,7 +68,8 @@ def may_have_token(xml: bytes) -> bool:
     for path in re.findall(rb"""<source file=['"]([^'"]*disk\.config[^'"]*)['"]""", xml):
         try:
             with open(path, "rb") as drive:
-                if b"WWT1" in drive.read(MAX_DRIVE):
+                content = drive.read(MAX_DRIVE)
+                if b"WWT1" in content or not any(content):  # the target of a live migration has no content yet
                     return True
         except FileNotFoundError:
             continue

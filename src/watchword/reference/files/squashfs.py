@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from watchword.errors import MalformedError
@@ -25,6 +26,7 @@ SQUASHFS_MAGIC = b"hsqs"
 _RATIO = 1000  # bytes of files for each byte of the image
 _ALWAYS = 64 * 1024 * 1024
 _SHOWN = 200
+_LAST_WORDS = 2.0  # seconds from the end of its output to the end of the tool
 
 
 def squashfs_members(artifact: str, file: BinaryIO, size: int) -> Iterator[Member | Link | Skipped]:
@@ -51,7 +53,9 @@ def squashfs_members(artifact: str, file: BinaryIO, size: int) -> Iterator[Membe
             yield from _members(artifact, process, max(_ALWAYS, _RATIO * size))
             failed = process.wait() != 0
         except MalformedError:
-            if process.poll() in (None, 0):
+            with suppress(subprocess.TimeoutExpired):  # it still writes: then it has not failed
+                process.wait(_LAST_WORDS)
+            if process.returncode in (None, 0):
                 raise
             failed = True
         finally:

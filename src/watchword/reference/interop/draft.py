@@ -46,7 +46,7 @@ class Draft:
     """What a foreign document says that a stack can say too.
 
     ``files`` are None when the document has no place for files. ``signers`` are base64 of public keys in DER.
-    ``left_out`` has one sentence for each thing that was not taken.
+    ``left_out`` has one sentence for each thing that was not taken. ``not_before`` and ``not_after`` are Unix seconds.
     """
 
     components: tuple[Component, ...] = ()
@@ -54,6 +54,8 @@ class Draft:
     any_path: frozenset[tuple[Alg, bytes]] = frozenset()
     signers: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    not_before: int | None = None
+    not_after: int | None = None
 
     def told(self, sentences: Iterable[str]) -> Draft:
         """The same draft with more ``sentences`` about what it does not have."""
@@ -72,6 +74,7 @@ def build(draft: Draft, heading: Heading, base: bytes | None = None) -> bytes:
     if base is None or heading.origin == "captured":
         document["origin"] = heading.origin
     _merge_components(document, draft)
+    _merge_validity(document, draft)
     _merge_runtime(document, draft)
     if not document["components"]:
         raise UsageError(
@@ -149,6 +152,14 @@ def _merge_runtime(document: dict[str, Any], draft: Draft) -> None:
         runtime["any_path"] = sorted({*runtime.get("any_path", ()), *map(_digest, draft.any_path)})
     if draft.signers:
         runtime["signers"] = list(dict.fromkeys((*runtime.get("signers", ()), *draft.signers)))
+
+
+def _merge_validity(document: dict[str, Any], draft: Draft) -> None:
+    """What is made of two sources is valid as long as both are."""
+    for name, value, choose in (("not_before", draft.not_before, max), ("not_after", draft.not_after, min)):
+        known = [each for each in (document.get(name), value) if each is not None]
+        if known:
+            document[name] = choose(known)
 
 
 def _digest(digest: tuple[Alg, bytes]) -> str:

@@ -1,0 +1,1 @@
+"""Watchword inside other people's software, end to end."""
