@@ -1,4 +1,4 @@
-"""Take away every check of ``wire``, ``verify``, ``policy`` and ``launch`` that the syntax tree shows: ``bin/mutations --every``.
+"""Take away every check of ``wire`` to ``launch`` that the syntax tree shows: ``bin/mutations --every``.
 
 The catalogue names the checks that clauses ask for; this finds the others. A mutant that removes a check must be
 caught, or be listed with the reason in docs/reference/mutations.md.

@@ -1,6 +1,7 @@
 """Runs the tests against many mutants in one process: collected once, forked for each, the functions' code replaced.
 
-Started by ``every`` with a copy of the sources in PYTHONPATH: ``python -m tests.mutations.forked COPY SECONDS FILE… [--TESTS…]``.
+Started by ``every`` with a copy of the sources in PYTHONPATH: ``python -m tests.mutations.forked COPY SECONDS FILE…
+[--TESTS…]``.
 It writes one line of JSON for each mutant. Tests run once without any mutation first, to see that they pass and which
 functions each of them calls: a mutant is tried on the tests that call the mutated function, nearest first.
 """
