@@ -24,6 +24,7 @@ from .sites import KINDS, REMOVES, Change, changes, mutated
 
 PACKAGES = ("verify", "policy", "wire", "launch")
 AGAIN = 120  # seconds for the second try of a mutant: one that loops for ever is not one that was caught
+BESIDE = {"launch": ("authority",)}  # where a package is tested too, on real stores and emulated TPMs
 LIST = catalogue.ROOT / "docs" / "reference" / "mutations.md"
 _ENTRY = re.compile(r"^- `(\S+\.py)`\s+`(\S+)`:\s+``(.+?)``$", re.M | re.S)
 
@@ -133,13 +134,14 @@ def caught(original: Path, mutant: Mutant) -> bool:
 
 
 def mirrored(file: str) -> list[str]:
-    """The test files of a module in its own package: of its name or importing it; else all."""
+    """The test files of a module in its own package, or beside it: of its name or importing it; else all."""
     path = Path(file)
     dotted = f"watchword.{'.'.join(path.with_suffix('').parts)}"
     chosen = []
-    for test in sorted((catalogue.ROOT / "tests" / path.parts[0]).rglob("test_*.py")):
-        if path.stem in test.stem or dotted in test.read_text():
-            chosen.append(test.relative_to(catalogue.ROOT).as_posix())
+    for folder in (path.parts[0], *BESIDE.get(path.parts[0], ())):
+        for test in sorted((catalogue.ROOT / "tests" / folder).rglob("test_*.py")):
+            if path.stem in test.stem or dotted in test.read_text():
+                chosen.append(test.relative_to(catalogue.ROOT).as_posix())
     return chosen or [f"tests/{path.parts[0]}"]
 
 
