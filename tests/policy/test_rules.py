@@ -44,6 +44,21 @@ def stating(stack: Stack, boots: Path) -> Stack:
     return make
 
 
+@pytest.mark.parametrize("text", ["quiet\n", "quiet\t", "na\u00efve"])
+def test_a_command_line_that_is_not_one(stating: Stack, text: str) -> None:
+    """Its digest is right: that is not what is wrong with it."""
+    document = stating()
+    events = [e for c in document["components"] for v in c["variants"] for e in v["events"]]
+    (event,) = [e for e in events if "command_line" in e]
+    event["command_line"] = text
+    event["digests"] = {"sha256": hashlib.sha256(f"{text}\0".encode("utf-16-le")).hexdigest()}
+    with pytest.raises(MalformedError, match="is not one line of printable ASCII"):
+        CompiledStack.parse(encode(document))
+    event["command_line"] = "quiet"
+    event["digests"] = {"sha256": hashlib.sha256("quiet\0".encode("utf-16-le")).hexdigest()}
+    CompiledStack.parse(encode(document))
+
+
 # pools, channels, variants
 
 

@@ -153,6 +153,8 @@ def test_a_file_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         (changed(row(1), "<8s", b"/9999"), "beyond its end|string table"),
         (bytes(program())[:-1], "beyond the end of the file"),
         (bytes(program(certificates=bytes(16)))[:-1], "not the end of the file"),
+        (bytes(program(certificates=bytes((7, 0, 0, 0, 0, 2, 2, 0, 8, 0, 0, 0, 0, 2, 2, 0)))), "too small"),
+        (bytes(program(certificates=bytes((8, 0, 0, 0, 0, 2, 2, 0)) * 17)), "too many"),
         (bytes(program(certificates=bytes(16))), "too small"),
         (bytes(program(certificates=bytes((9, 0, 0, 0, 0, 2, 2, 0)) + b"1" + b"x" * 7)), "padding"),
         (changed(0x40 + 24 + 112 + 32, "<II", HEADERS, 1024), "not the end of the file"),
