@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from bench import against_keylime, files, fleet, parts, service
+from bench import against_keylime, files, fleet, parts, release, service
 from bench.measure import Figure
 
 
@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["fleet", "files"],
-        help="in place of the rest: a fleet that attests, or reference values of an image",
+        choices=["fleet", "files", "release"],
+        help="in place of the rest: a fleet that attests, reference values of an image, a release of one",
     )
     parser.add_argument("--files", type=int, default=100_000, help="how many files the image has")
     parser.add_argument("--hosts", type=int, default=200, help="how many hosts the fleet has")
@@ -32,6 +32,9 @@ def main() -> None:
         sys.exit(against_keylime.main(options.json))
     if options.what == "files":
         emit(options.json, show(files.run(options.files), options.json))
+        return
+    if options.what == "release":
+        emit(options.json, show(release.run(options.files), options.json))
         return
     if options.what == "fleet":
         emit(options.json, show(fleet.run(options.hosts), options.json))

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from bench.measure import Figure
 from watchword.reference.files import Options, Source, collect
 
-__all__ = ["run"]
+__all__ = ["ext4_image", "run"]
 
 _SIZES = (500, 2_000, 8_000, 20_000, 72_000)  # bytes; 20,500 on average
 _MEGABYTES_MORE = 1.45
@@ -28,17 +28,23 @@ def run(count: int) -> Iterator[Figure]:
     """Microseconds of CPU for each of ``count`` files; wall time and memory in the notes."""
     with TemporaryDirectory(prefix="watchword-bench-") as scratch:
         tree, image, archive = Path(scratch, "tree"), Path(scratch, "root.img"), Path(scratch, "root.tar")
-        size = _tree(tree, count)
-        mke2fs = shutil.which("mke2fs", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "mke2fs"
-        blocks = f"{int(size * _MEGABYTES_MORE) // 1024 + 32 * 1024}k"
-        subprocess.run(
-            [mke2fs, "-q", "-t", "ext4", "-N", str(count + 20_000), "-d", tree, image, blocks],
-            check=True,
-            capture_output=True,
-        )
+        size = ext4_image(tree, image, count)
         subprocess.run(["tar", "-cf", archive, "-C", tree, "."], check=True)
         for name, source in (("files, ext4", image), ("files, directory", tree), ("files, tar", archive)):
             yield _figure(name, source, count, size)
+
+
+def ext4_image(tree: Path, image: Path, count: int) -> int:
+    """Make a ``tree`` of ``count`` files and an ext4 ``image`` of it; returns the bytes in the files."""
+    size = _tree(tree, count)
+    mke2fs = shutil.which("mke2fs", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "mke2fs"
+    blocks = f"{int(size * _MEGABYTES_MORE) // 1024 + 32 * 1024}k"
+    subprocess.run(
+        [mke2fs, "-q", "-t", "ext4", "-N", str(count + 20_000), "-d", tree, image, blocks],
+        check=True,
+        capture_output=True,
+    )
+    return size
 
 
 def _figure(name: str, source: Path, count: int, size: int) -> Figure:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.reference import machines
 
 from watchword.authority.admin import Admin
 from watchword.authority.stacks import Activation
@@ -38,6 +39,21 @@ def test_mixed_stack(fresh: Bench, half: str) -> None:
     mixed, newer, token = world.host(half), world.host("release-2"), world.token(releases=2)
     fresh.refused(token, "E2", "stack-none", attempt(mixed, token).send, suspect=mixed, learns=True)
     assert newer.obtain(token).secret == token.body.secret  # the whole release is good
+
+
+@pytest.mark.parametrize("half", ["kernel", "initrd"])
+def test_mixed_stack_of_two_computed_releases(lone: Bench, half: str, tmp_path: Path) -> None:
+    """mixed stack (two good halves): of two releases computed from their artifacts, before any host booted them (E2)"""
+    world = lone.world
+    for serial, boot in enumerate(("good", "release-2"), 1):
+        world.add_stack(machines.recorded(world.boots, boot, tmp_path, stack="computed", serial=serial))
+    world.add_profile(
+        json.dumps(json.loads(profile_document(stacks=["computed"])) | {"pcrs": list(range(15))}).encode()
+    )
+    mixed, token = world.host(half), world.token(releases=3)
+    lone.refused(token, "E2", "stack-none", attempt(mixed, token).send, suspect=mixed, learns=True)
+    for whole in (lone.honest, world.host("release-2")):
+        assert whole.obtain(token, f"vm-{whole.host_id.hex()}").secret == token.body.secret
 
 
 def test_mixed_stack_of_two_pools(fresh: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The tutorial is run as it is written: every command, in order, and what it shows.
+"""The tutorials are run as they are written: every command, in order, and what it shows.
 
 A ``console`` block holds commands (``$ ``) and what they print; ``…`` stands for any text. The lines shown must appear
 in that order; others may stand between them. A comment before a block says more: ``stays: NAME`` is a command in a
@@ -16,14 +16,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.conftest import ROOT
 
-TUTORIAL = ROOT / "docs" / "tutorial" / "first-launch.md"
-_BLOCK = re.compile(r"(?:<!-- (stays|file): (\S+) -->\n)?```(console|json)\n(.*?)```\n", re.DOTALL)
+TUTORIALS = ROOT / "docs" / "tutorial"
+FIRST, FLEET = "first-launch", "built-image-to-trusted-fleet"
+FOLDERS = {FIRST: "first-launch", FLEET: "fleet"}
+STAYING = {FIRST: 4, FLEET: 5}
+_BLOCK = re.compile(r"(?:<!-- (stays|file): (\S+) -->\n)?```(console|json|toml)\n(.*?)```\n", re.DOTALL)
 _FINGERPRINT = re.compile(r"^fingerprint  (SHA256:\S+)$", re.MULTILINE)
 _PORTS = ("8443", "8500")
 _SECONDS = 240
@@ -41,8 +45,8 @@ class Step:
 
 def steps(page: str) -> Iterator[Step]:
     for kind, name, language, body in _BLOCK.findall(page):
-        if language == "json":
-            assert kind == "file", "a JSON block without the name of its file"
+        if language != "console":
+            assert kind == "file", f"a {language} block without the name of its file"
             yield Step(kind, name, body)
             continue
         for command in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
@@ -59,8 +63,8 @@ def shows(shown: tuple[str, ...], text: str) -> bool:
 class Terminals:
     """The first terminal, a shell, and one more for each command that stays."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, folder: str) -> None:
+        self.home, self.folder = home, home / folder
         self._environment = {**os.environ, "HOME": str(home), "LC_ALL": "C.UTF-8", "COLUMNS": "200"}
         for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "WATCHWORD_PASSPHRASE"):
             self._environment.pop(name, None)
@@ -94,7 +98,7 @@ class Terminals:
         """Start ``command`` in the terminal called ``name`` and wait for what it shows."""
         self.end(name)
         log = self.home / f"terminal-{name}"
-        prefix = f"export REPO={ROOT} PATH={ROOT}/.venv/bin:$PATH; cd ~/first-launch; exec "
+        prefix = f"export REPO={ROOT} PATH={ROOT}/.venv/bin:$PATH; cd {self.folder}; exec "
         self._staying[name] = self._start(prefix + command, ROOT, log)
         return self._wait(log, lambda text: shows(shown, text))
 
@@ -124,7 +128,7 @@ class Terminals:
             process.wait()
 
     def close(self) -> None:
-        for name in ("provider", "host", "authority"):
+        for name in reversed(list(self._staying)):
             self.end(name)
         self._finish(self._shell)
 
@@ -135,11 +139,11 @@ def free_port() -> str:
         return str(sock.getsockname()[1])
 
 
-@pytest.fixture
-def terminals() -> Iterator[Terminals]:
+@contextmanager
+def terminals(folder: str) -> Iterator[Terminals]:
     # Not tmp_path: the address of a Unix socket has to be short.
     home = Path(tempfile.mkdtemp(prefix="ww-tutorial-"))
-    opened = Terminals(home)
+    opened = Terminals(home, folder)
     try:
         yield opened
     finally:
@@ -148,18 +152,24 @@ def terminals() -> Iterator[Terminals]:
 
 
 @pytest.mark.vm
-def test_the_tutorial_does_what_it_says(terminals: Terminals) -> None:
+@pytest.mark.parametrize("name", [FIRST, FLEET])
+def test_the_tutorial_does_what_it_says(name: str) -> None:
     for program in ("swtpm", "qemu-system-x86_64"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    page = TUTORIAL.read_text()
+    with terminals(FOLDERS[name]) as opened:
+        follow((TUTORIALS / f"{name}.md").read_text(), opened)
+
+
+def follow(page: str, terminals: Terminals) -> None:
+    """Do what ``page`` says, and compare what it shows."""
     for port in _PORTS:
         page = page.replace(port, free_port())
     fingerprint = "SHA256:…"
     for step in steps(page):
         command = step.text.replace("SHA256:…", fingerprint)
         if step.kind == "file":
-            (terminals.home / "first-launch" / step.name).write_text(step.text)
+            (terminals.folder / step.name).write_text(step.text)
             continue
         if step.kind == "stays":
             said = terminals.stay(step.name, command, step.shown)
@@ -177,8 +187,9 @@ def test_lines_are_compared_in_order() -> None:
     assert shows((), "")
 
 
-def test_every_block_of_the_tutorial_is_understood() -> None:
-    page = TUTORIAL.read_text()
+@pytest.mark.parametrize("name", [FIRST, FLEET])
+def test_every_block_of_the_tutorial_is_understood(name: str) -> None:
+    page = (TUTORIALS / f"{name}.md").read_text()
     found = list(steps(page))
-    assert sum(1 for step in found if step.kind == "stays") == 4
+    assert sum(1 for step in found if step.kind == "stays") == STAYING[name]
     assert page.count("\n$ ") == sum(1 for step in found if step.kind != "file")

@@ -6,6 +6,8 @@ log.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +17,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import pytest
 from tests.conftest import ROOT
+
+from watchword.reference.boot.sheet import capture_sheet
+from watchword.reference.compute import compute_stack
+from watchword.reference.files import files_from_table
+from watchword.reference.release_file import parse_release
 
 sys.path.insert(0, str(ROOT / "images"))
 
@@ -250,3 +258,24 @@ memory = {memory}
 
     files = {"vmlinuz": good().kernel, "initrd.img": good().initrd}
     return Case(HEADER + secure_boot("not-enrolled", scenarios.PLAIN) + boot, scenarios.PLAIN, {"x": b"y"}, files, qemu)
+
+
+def recorded(boots: Path, name: str, folder: Path, *, stack: str = "compute", serial: int = 1) -> bytes:
+    """The stack that an auditor computes for the image of a scenario, with a sheet of its firmware and its files."""
+    scenario = next(each for each in scenarios.SCENARIOS if each.name == name)
+    image = hostimage.HostImage.build(scenario, packages())
+    about = json.loads((boots / name / "about.json").read_text())["sha256"]["kernel"]
+    if hashlib.sha256(image.kernel).hexdigest() != about:
+        pytest.skip("the kernel package has moved on since the boots were recorded")
+    folder.mkdir(exist_ok=True)
+    (folder / "compute.efi").write_bytes(image.uki)
+    (folder / "files.json").write_text(json.dumps(image.file_digests()))
+    log = (boots / name / "eventlog.bin").read_bytes()
+    (folder / "ovmf.json").write_bytes(capture_sheet(log, model="ovmf", version="2022.11"))
+    text = HEADER.replace('"compute"', f'"{stack}"').replace("serial = 1", f"serial = {serial}")
+    text += 'banks = ["sha256", "sha384", "sha512"]\n[firmware]\nsheets = ["ovmf.json"]\n'
+    text += secure_boot("on" if scenario.secure_boot else "off", scenario.firmware)
+    text += '[[boot]]\nkind = "uki"\nimage = "compute.efi"\n[runtime]\nfiles = ["files.json"]\n'
+    return compute_stack(
+        parse_release(text.encode()), folder, read_runtime=lambda *where: files_from_table(*where).runtime()
+    ).document

@@ -12,6 +12,7 @@ from tests.reference import machines
 from tests.reference.machines import Case
 
 from watchword.cli.main import run
+from watchword.policy.command_line import known_command_line
 from watchword.policy.match import StackMatch, match
 from watchword.policy.stack import CompiledStack
 from watchword.testing.soft_tpm import SoftTpm
@@ -58,8 +59,12 @@ def test_a_real_boot(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert {pcr: prediction["pcrs"][bank].get(str(pcr), zero) for pcr in stack.pcrs} == {
             pcr: real[str(pcr)] for pcr in stack.pcrs
         }
-        found = match(stack, verified(SoftTpm.create(), log, real, alg))
+        real_log = verified(SoftTpm.create(), log, real, alg)
+        found = match(stack, real_log)
         assert isinstance(found, StackMatch), found
+        known = known_command_line(real_log, found)
+        assert known is not None, "profile rules about the command line hold for this kind of boot"
+        assert set(machines.CMDLINE.split()) <= set(known.kernel)
 
 
 @pytest.mark.vm

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from tests.reference import machines
 
+from watchword.policy.command_line import known_command_line
 from watchword.policy.match import Mismatch, StackMatch, match
 from watchword.policy.stack import CompiledStack
 from watchword.reference.boot.sheet import Sheet, capture_sheet
-from watchword.reference.compute import compute_stack
-from watchword.reference.release_file import parse_release
 from watchword.testing.soft_tpm import SoftTpm
 from watchword.verify.boot_log import VerifiedBootLog, verify_boot_log
 from watchword.wire.tcg_log import EventLog
@@ -33,19 +32,7 @@ def log_of(folder: Path) -> VerifiedBootLog:
 
 
 def stack_of(boots: Path, name: str, folder: Path) -> CompiledStack:
-    """The stack that an auditor computes for the image of a scenario, with a sheet of its firmware."""
-    scenario = SCENARIOS[name]
-    image = machines.hostimage.HostImage.build(scenario, machines.packages())
-    recorded = json.loads((boots / name / "about.json").read_text())["sha256"]["kernel"]
-    if hashlib.sha256(image.kernel).hexdigest() != recorded:
-        pytest.skip("the kernel package has moved on since the boots were recorded")
-    (folder / "compute.efi").write_bytes(image.uki)
-    log = (boots / name / "eventlog.bin").read_bytes()
-    (folder / "ovmf.json").write_bytes(capture_sheet(log, model="ovmf", version="2022.11"))
-    state = "on" if scenario.secure_boot else "off"
-    text = machines.HEADER + 'banks = ["sha256", "sha384", "sha512"]\n[firmware]\nsheets = ["ovmf.json"]\n'
-    text += machines.secure_boot(state, scenario.firmware) + '[[boot]]\nkind = "uki"\nimage = "compute.efi"\n'
-    return CompiledStack.parse(compute_stack(parse_release(text.encode()), folder).document)
+    return CompiledStack.parse(machines.recorded(boots, name, folder))
 
 
 @pytest.mark.parametrize("name", ["good", "kernel", "initrd", "release-2", "cmdline", "secure-boot-on", "machine"])
@@ -56,6 +43,17 @@ def test_the_stack_of_an_image_matches_its_own_boot_and_no_other(boots: Path, na
         found = match(stack, log_of(folder))
         expected = StackMatch if folder.name in {name} | SAME.get(name, set()) else Mismatch
         assert isinstance(found, expected), (folder.name, found)
+
+
+def test_the_command_line_of_a_computed_stack_is_known(boots: Path, tmp_path: Path) -> None:
+    for name in ("good", "cmdline"):
+        log = log_of(boots / name)
+        found = match(stack_of(boots, name, tmp_path), log)
+        assert isinstance(found, StackMatch)
+        line = known_command_line(log, found)
+        assert line is not None
+        assert line.text == SCENARIOS[name].cmdline
+        assert line.values("mitigations") == (("off",) if name == "cmdline" else ())
 
 
 def test_kernel_and_initrd_of_two_releases_match_neither(boots: Path, tmp_path: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.reference import machines
 
+from watchword.crypto import dsse
 from watchword.errors import MalformedError, WatchwordError
+from watchword.policy.stack import PAYLOAD_TYPE
 from watchword.reference.compute import compute_stack
 from watchword.reference.release_file import Kernel, Uki, boot_name, parse_release
 
@@ -109,6 +116,72 @@ def test_an_artifact_that_is_not_what_it_says(content: bytes | None, why: str, t
         (tmp_path / "compute.efi").write_bytes(content)
     with pytest.raises(WatchwordError, match=why):
         compute_stack(parse_release(GOOD.encode()), tmp_path)
+
+
+_EVENT = {"pcr": 4, "digests": {"sha256": "0" * 64}}
+STACK = json.dumps(
+    {
+        "format": "watchword-stack/1",
+        "name": "compute",
+        "version": "0.9",
+        "serial": 6,
+        "origin": "computed",
+        "pcrs": [4],
+        "components": [{"name": "boot", "variants": [{"name": "x", "events": [_EVENT]}]}],
+    }
+).encode()
+
+
+def superseding(folder: Path, stack: bytes, fields: str = "") -> dict[str, Any]:
+    """The document of a release that supersedes ``stack``, of an image that is there."""
+    (folder / "compute.efi").write_bytes(machines.good().uki)
+    (folder / "old.json").write_bytes(stack)
+    text = GOOD.replace("serial = 7", f'serial = 7\nsupersedes = ["old.json"]\n{fields}')
+    document: dict[str, Any] = json.loads(compute_stack(parse_release(text.encode()), folder).document)
+    return document
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_a_release_supersedes_is_named_by_its_file(tmp_path: Path, signed: bool) -> None:
+    stack = dsse.sign(STACK, PAYLOAD_TYPE, [Ed25519PrivateKey.generate()]) if signed else STACK
+    bad = '[[known-bad]]\ndigest = "sha256:%s"\nwhat = "file"\nreason = "has a hole"\n' % ("ab" * 32)
+    document = superseding(tmp_path, stack, f"issued = 5\n{bad}")
+    assert document["supersedes"] == ["sha256:" + hashlib.sha256(STACK).hexdigest()]
+    assert document["known_bad"] == [{"digest": "sha256:" + "ab" * 32, "what": "file", "reason": "has a hole"}]
+    assert (document["issued"], document["pool"], document["channel"]) == (5, "default", "stable")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (b'"serial": 6', b'"serial": 7', "no earlier release"),
+        (b'"name": "compute"', b'"name": "storage"', "no earlier release"),
+        (b'"pcrs"', b'"pool": "special", "pcrs"', "no earlier release"),
+        (b'"pcrs"', b'"channel": "testing", "pcrs"', "no earlier release"),
+        (b'"format"', b'"fromat"', "old.json: stack: "),
+    ],
+)
+def test_what_cannot_be_superseded(tmp_path: Path, old: bytes, new: bytes, why: str) -> None:
+    assert old in STACK
+    with pytest.raises(WatchwordError, match=why):
+        superseding(tmp_path, STACK.replace(old, new))
+
+
+def test_a_release_superseded_twice(tmp_path: Path) -> None:
+    again = f'supersedes = ["old.json", "sha256:{hashlib.sha256(STACK).hexdigest()}"]'
+    (tmp_path / "compute.efi").write_bytes(machines.good().uki)
+    (tmp_path / "old.json").write_bytes(STACK)
+    with pytest.raises(MalformedError, match=r"supersedes\[1\]: is the same release"):
+        compute_stack(parse_release(GOOD.replace("serial = 7", f"serial = 7\n{again}").encode()), tmp_path)
+
+
+def test_pool_and_channel_are_the_stacks(tmp_path: Path) -> None:
+    fields = 'pool = "special"\nchannel = "testing"'
+    document = superseding(
+        tmp_path, STACK.replace(b'"pcrs"', b'"pool": "special", "channel": "testing", "pcrs"'), fields
+    )
+    assert (document["pool"], document["channel"]) == ("special", "testing")
+    assert "issued" not in document  # the same files make the same stack
 
 
 def test_the_runtime_table_is_not_passed_over(tmp_path: Path) -> None:

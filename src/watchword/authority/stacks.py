@@ -10,7 +10,7 @@ Nothing is final but the history. A step that is refused changes nothing and is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -101,7 +101,7 @@ class StackAdmin:
             taken = self._settle(tx, row, stack, how, draft=False)
             tx.set_stack_state(row.digest, _A, None, time=self.now, by=self.actor, reason=short_text(how.reason))
             self._record(tx, "stack-active", row, how, before=str(row.state))
-        return taken
+        return replace(taken, row=self._row_of(row))
 
     def retire(self, info: StackInfo, at: int, reason: str = "") -> None:
         """Let a release be accepted until ``at`` (Unix seconds) and no longer. Raises :class:`UsageError`."""

@@ -81,7 +81,7 @@ def watch_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 def watch_hosts(
     profile: str | None, wanted: tuple[str, ...], data: Path, passphrase_file: Path | None, as_json: bool
 ) -> None:
-    """List all hosts and how they stand now.
+    """List all hosts, how they stand now, what is in the way, and the release that each was last seen to run.
 
     \b
     Example:
@@ -95,6 +95,7 @@ def watch_hosts(
         ids = store.watched() if profile is None else tuple(row.id for row in store.profiles())
         chosen = one(ids, profile, bytes.hex, "profile") if profile is not None else next(iter(ids), None)
         states = store.states_by(chosen) if chosen is not None else {}
+        labels = {row.digest: row.label for row in store.stack_infos()}
         rows: list[dict[str, Any]] = []
         for host in store.hosts():
             state = states.get(host.host_id)
@@ -106,6 +107,8 @@ def watch_hosts(
                     "level": state.level if state else "",
                     "since": state.since if state else None,
                     "until": state.until if state else None,
+                    "stack": labels.get(state.stack, "") if state else "",
+                    "code": state.code if state and reason == state.reason else "",
                     "reason": reason,
                 }
             )

@@ -11,12 +11,12 @@ import click
 
 from watchword.cli.output import emit, json_option, printable
 from watchword.cli.profile import read_bounded
-from watchword.crypto import dsse
 from watchword.errors import MalformedError, UsageError
 from watchword.policy.capture import captured_events
 from watchword.policy.document import digest_name
-from watchword.policy.stack import MAX_STACK_SIZE, PAYLOAD_TYPE, CompiledStack, ExpectedEvent, FileDigest, path_text
+from watchword.policy.stack import MAX_STACK_SIZE, CompiledStack, ExpectedEvent, FileDigest, path_text
 from watchword.reference.diff import ComponentChange, EventChange, FileChange, StackDiff, VariantChange, diff_stacks
+from watchword.reference.earlier import stack_bytes
 from watchword.reference.host_diff import BootDiff, Deviation, FilesDiff, compare_boot, compare_files
 from watchword.wire import ima_log, tcg_log
 
@@ -65,16 +65,9 @@ def _stack_bytes(file: Path) -> bytes:
     """A stack document, taken out of its envelope when it is endorsed."""
     data = read_bounded(file, 2 * MAX_STACK_SIZE)
     try:
-        CompiledStack.parse(data)
+        return stack_bytes(data)
     except MalformedError as error:
-        try:
-            kind, payload, _ = dsse.open_unverified(data, max_size=2 * MAX_STACK_SIZE)
-        except MalformedError:
-            raise error from None
-        if kind != PAYLOAD_TYPE:
-            raise MalformedError(f"{file.name}: is a signed {kind[:80]!a}, not a stack") from None
-        return payload
-    return data
+        raise MalformedError(f"{file.name}: {error.message}", hint=error.hint) from error
 
 
 # Two stacks

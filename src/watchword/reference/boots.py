@@ -12,7 +12,7 @@ from typing import TypeVar
 from watchword.errors import MalformedError, UsageError
 from watchword.reference import release_file as tables
 from watchword.reference.boot.direct import direct_boot
-from watchword.reference.boot.events import Measure, Predicted, utf16
+from watchword.reference.boot.events import Measure, Predicted
 from watchword.reference.boot.firmware import boot_attempt
 from watchword.reference.boot.grub import Grub, check_grub
 from watchword.reference.boot.linux import check_kernel, stub_events
@@ -144,7 +144,7 @@ def _systemd_boot(
     options = entry_options(entry.options, entry.initrds)
     events += _started(measure, authorities, image, name, "kernel")
     events.append(loader_event(measure, options))
-    return events + stub_events(measure, utf16(options), entry_initrd(initrds))
+    return events + stub_events(measure, options, entry_initrd(initrds))
 
 
 def _shim_grub(

@@ -24,6 +24,7 @@ from watchword.reference.boot.secureboot import SecureBoot, policy
 from watchword.reference.boot.sheet import MAX_SHEET_SIZE, Sheet
 from watchword.reference.boot.variables import key_database, variable_store
 from watchword.reference.boots import Artifacts, boot_events
+from watchword.reference.earlier import earlier_releases
 from watchword.reference.release_file import Release, boot_name, owner_guid
 from watchword.wire.tpm.algorithms import Alg
 
@@ -101,10 +102,11 @@ def compute_stack(
     if release.disk is not None:
         part = artifacts.named(release.disk, lambda data: disk_and_exit(measure, data), limit=_DISK_BYTES, part=True)
         components.append(("disk", (Variant("disk", tuple(part)),)))
+    superseded = earlier_releases(release, artifacts)
     progress("files", steps - 1, steps)
     runtime = read_runtime(release.runtime, folder) if release.runtime is not None and read_runtime else None
     progress("done", steps, steps)
-    return Computed(_document(release, components, runtime), tuple(components), banks)
+    return Computed(_document(release, components, superseded, runtime), tuple(components), banks)
 
 
 def _firmware(release: Release, artifacts: Artifacts, banks: tuple[Alg, ...]) -> tuple[Variant, ...]:
@@ -135,7 +137,10 @@ def _secure_boot(release: Release, artifacts: Artifacts) -> SecureBoot:
 
 
 def _document(
-    release: Release, components: list[tuple[str, tuple[Variant, ...]]], runtime: Mapping[str, Any] | None
+    release: Release,
+    components: list[tuple[str, tuple[Variant, ...]]],
+    superseded: tuple[str, ...],
+    runtime: Mapping[str, Any] | None,
 ) -> bytes:
     touched = {event.pcr for _, variants in components for v in variants for event in v.events}
     document: dict[str, Any] = {
@@ -144,19 +149,23 @@ def _document(
         "version": release.version,
         "serial": release.serial,
         "origin": "computed",
+        "pool": release.pool,
+        "channel": release.channel,
         "pcrs": sorted(touched | set(_ALWAYS)),
         "components": [
             {"name": name, "variants": [{"name": v.name, "events": [_event(e) for e in v.events]} for v in variants]}
             for name, variants in components
         ],
     }
-    document |= {
-        key: value
-        for key, value in (("not_before", release.not_before), ("not_after", release.not_after))
-        if value is not None
+    optional = {
+        "issued": release.issued,
+        "not_before": release.not_before,
+        "not_after": release.not_after,
+        "supersedes": superseded or None,
+        "known_bad": release.known_bad or None,
+        "runtime": runtime,
     }
-    if runtime is not None:
-        document["runtime"] = runtime
+    document |= {key: value for key, value in optional.items() if value is not None}
     data = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
     try:
         CompiledStack.parse(data)  # what we write must be what we read
@@ -167,4 +176,6 @@ def _document(
 
 def _event(event: Predicted) -> dict[str, Any]:
     note = "".join(c if c.isprintable() else " " for c in event.note)[:200]
-    return {"pcr": event.pcr, "digests": {digest_name(b): d.hex() for b, d in event.digests.items()}, "note": note}
+    digests = {digest_name(bank): value.hex() for bank, value in event.digests.items()}
+    line = {} if event.command_line is None else {"command_line": event.command_line}
+    return {"pcr": event.pcr, "digests": digests, "note": note, **line}

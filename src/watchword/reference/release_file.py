@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from watchword.errors import MalformedError
 from watchword.policy.document import fail
+from watchword.policy.known_bad import KnownBadDocument
 from watchword.policy.stack import Name, Time
 
 __all__ = [
@@ -118,8 +119,13 @@ class Release(_Table, frozen=True):
     secure_boot: SecureBootTable
     boot: Annotated[tuple[Uki | SystemdBoot | ShimGrub | Grub | Kernel, ...], Meta(min_length=1, max_length=64)]
     banks: Annotated[tuple[Literal["sha256", "sha384", "sha512"], ...], Meta(min_length=1)] = ("sha256",)
+    pool: Name = "default"
+    channel: Name = "stable"
+    issued: Time | None = None
     not_before: Time | None = None
     not_after: Time | None = None
+    supersedes: _Files = ()
+    known_bad: Annotated[tuple[KnownBadDocument, ...], Meta(max_length=1024)] = ()
     firmware: FirmwareTable | None = None
     disk: _File | None = None
     runtime: dict[str, Any] | None = None

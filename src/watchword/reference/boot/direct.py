@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 
 from watchword.errors import MalformedError, UsageError
-from watchword.reference.boot.events import Measure, Predicted, utf16
+from watchword.reference.boot.events import Measure, Predicted
 from watchword.reference.boot.linux import check_kernel, stub_events
 from watchword.wire.pe import PeImage
 
@@ -63,4 +63,4 @@ def direct_boot(
     program = PeImage.parse(patched(kernel, None if initrd is None else len(initrd), memory))
     options = command if initrd is None else f"{command} initrd=initrd"
     note = f"kernel, as QEMU changes it for {memory >> 20} MiB of memory"
-    return measure.program(program, note), stub_events(measure, utf16(options), initrd)
+    return measure.program(program, note), stub_events(measure, options, initrd)

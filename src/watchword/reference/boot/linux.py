@@ -37,10 +37,9 @@ def check_kernel(kernel: bytes) -> str:
     return version
 
 
-def stub_events(measure: Measure, options: bytes, initrd: bytes | None) -> list[Predicted]:
-    """``options`` are the load options as they lie in memory, NUL included; ``initrd`` all of it, or None."""
-    text = options.decode("utf-16-le", "replace").rstrip("\0")
-    found = [measure.data(9, options, f"command line: {text}")]
+def stub_events(measure: Measure, options: str, initrd: bytes | None) -> list[Predicted]:
+    """``options`` are the load options, which lie in memory as UTF-16 with a NUL; ``initrd`` all of it, or None."""
+    found = [measure.command_line(9, options, "command line")]
     if initrd is not None:
         found.append(measure.data(9, initrd, f"initrd, {len(initrd)} bytes"))
     return found

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from watchword.errors import MalformedError, UsageError
-from watchword.reference.boot.events import Measure, Predicted, utf16
+from watchword.reference.boot.events import Measure, Predicted
 from watchword.wire.pe import PeImage
 
 __all__ = ["Entry", "check_loader", "entry_initrd", "entry_options", "loader_event", "parse_entry"]
@@ -76,4 +76,4 @@ def loader_event(measure: Measure, options: str) -> Predicted:
     """The command line, measured before the program is started."""
     if not options.isascii() or not options.isprintable():
         raise UsageError("boot-unknown", "a command line with other than printable ASCII characters")
-    return measure.data(12, utf16(options), f"command line from systemd-boot: {options}")
+    return measure.command_line(12, options, "command line from systemd-boot")

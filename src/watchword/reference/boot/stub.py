@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from watchword.errors import MalformedError, UsageError
 from watchword.reference.boot.cpio import archive, join
-from watchword.reference.boot.events import Measure, Predicted, utf16
+from watchword.reference.boot.events import Measure, Predicted
 from watchword.reference.boot.linux import check_kernel, stub_events
 from watchword.wire.pe import PeImage
 
@@ -63,14 +63,14 @@ def stub_measurements(
     line = command_line(image)
     if options and (not secure_boot or not line):
         line = options
-        events.append(measure.data(12, utf16(line), f"command line from the boot loader: {line}"))
+        events.append(measure.command_line(12, line, "command line from the boot loader"))
     if not line:
         raise UsageError("boot-unknown", "a unified kernel image without a command line, started without one")
     packed, more = _extras(measure, extras)
     events += more
     if not secure_boot:  # with Secure Boot the stub vouches for the kernel, and firmware neither checks nor measures it
         events.append(measure.program(PeImage.parse(kernel), "kernel in the image, loaded by systemd's stub"))
-    return events + stub_events(measure, utf16(line), _initrd(image, packed))
+    return events + stub_events(measure, line, _initrd(image, packed))
 
 
 def _check_stub(image: PeImage) -> None:
