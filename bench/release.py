@@ -1,7 +1,7 @@
 """From a built image to an authority that accepts it: 100,000 files, 2 GB, by the commands that people type.
 
 Wall and CPU time of ``stack measure``, two endorsements, ``authority stack add --draft`` and ``stack activate``, each
-in a process of its own; the image is in the page cache. The boot part is a small unified kernel image of Debian's.
+in a process of its own; the image is in the page cache. The boot part is a unified kernel image of Debian's kernel.
 """
 
 from __future__ import annotations
