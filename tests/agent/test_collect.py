@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from watchword.agent.collect import measure, read_log
+from watchword.agent.collect import Measurements, measure, read_log
 from watchword.errors import Unavailable
 from watchword.testing.farm import SwTpm
+from watchword.testing.logs import measured
+from watchword.wire.evidence import MAX_IMA_LOG
+from watchword.wire.ima_log import encode_entry
 from watchword.wire.tpm.algorithms import Alg, digest
 from watchword.wire.tpm.attest import Attest, QuoteInfo
 from watchword.wire.tpm.pcr import PcrSelection, pcr_digest
@@ -94,3 +97,25 @@ def test_a_missing_log_comes_with_a_hint(tmp_path: Path) -> None:
         read_log(tmp_path / "none", "the log", 1 << 20)
     assert failed.value.code == "log-unreadable"
     assert "securityfs" in failed.value.hint
+
+
+def test_a_large_log_is_sent_when_its_new_part_is_small(bench) -> None:
+    """What the authority has on file does not count: the bound is on what has to be sent."""
+    old, new = (encode_entry(measured(name, b"x")) for name in (b"/usr/lib/" + b"n" * 3000, b"/usr/bin/new"))
+    number = MAX_IMA_LOG // len(old) + 1
+    bench.runtime_log.write_bytes(old * number + new * 3)
+
+    def found(*on_file: int) -> Measurements:
+        with bench.tpm.client() as tpm:
+            boot = tpm.read_clock().reset_count + on_file[1]
+            return measure(
+                tpm, PCRS, b"", event_log=bench.event_log, runtime_log=bench.runtime_log, on_file=(on_file[0], boot)
+            )
+
+    assert (found(number, 0).ima_from, found(number, 0).ima_log) == (number, new * 3)
+    assert found(number + 3, 0).ima_log == b""
+    # Another boot, more entries than there are, or nothing on file: it would be sent whole, and cannot be.
+    for on_file in ((number, 1), (number + 4, 0), (0, 0)):
+        with pytest.raises(Unavailable) as failed:
+            found(*on_file)
+        assert failed.value.code == "log-size"

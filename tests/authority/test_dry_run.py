@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from watchword.authority.dry_run import Plan, dry_run
 from watchword.authority.store import StackState
-from watchword.errors import UsageError
-from watchword.launch.on_file import Record
+from watchword.errors import MalformedError, UsageError
+from watchword.launch.on_file import Record, verify_record
 from watchword.policy.dry_run import Effect, Summary
 from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
 from watchword.policy.stack import CompiledStack
 from watchword.testing.farm import have_swtpm
 from watchword.testing.world import World, profile_document, stack_from_recording
+from watchword.verify.ak import restore_ak
+from watchword.wire.tpm.pcr import encode_selections
 
 from ..attacks.helpers import tamper
 
@@ -202,4 +205,26 @@ def test_a_record_is_what_was_written(world: World) -> None:
     host.attest()
     kept = world.store.evidence_of(host.host_id)
     assert kept is not None
-    assert Record.parse(kept.record.encode()) == kept.record
+    data, selections = kept.record.encode(), encode_selections(kept.record.selections)
+    assert Record.parse(data) == kept.record
+    longer = data.replace(
+        len(selections).to_bytes(2) + selections, (len(selections) + 1).to_bytes(2) + selections + b"\0"
+    )
+    assert len(longer) == len(data) + 1
+    for wrong in (b"\2" + data[1:], data[:-1], data + b"\0", longer):
+        with pytest.raises(MalformedError):
+            Record.parse(wrong)
+
+
+def test_a_record_says_how_many_entries_are_kept_with_it(world: World) -> None:
+    host = world.host()
+    host.attest()
+    kept, row = world.store.evidence_of(host.host_id), world.store.host(host.host_id)
+    assert kept is not None
+    assert row is not None
+    ak = restore_ak(host.host_id, row.ek_public, row.ak_public, row.ek_class)
+    logs = kept.event_log, kept.ima_log
+    assert verify_record(kept.record, ak, *logs).runtime is not None
+    for number, why in ((0, "a runtime log of no entries"), (kept.record.entries + 1, "another number of entries")):
+        with pytest.raises(MalformedError, match=why):
+            verify_record(replace(kept.record, entries=number), ak, *logs)

@@ -265,7 +265,8 @@ def test_evidence_is_for_one_purpose(world: World) -> None:
 def test_an_attestation_names_neither_token_nor_instance(world: World) -> None:
     host = world.host()
     found, key = evidence(host)
-    assert say(host, AttestRequest(replace(found, instance="vm")), key).code == "malformed"
+    for wrong in (replace(found, instance="vm"), replace(found, token=world.token().text)):
+        assert say(host, AttestRequest(wrong), key).code == "malformed"
 
 
 def test_other_pcrs_than_asked_for_have_no_nonce(world: World) -> None:

@@ -12,8 +12,8 @@ import pytest
 from watchword.conformance import own
 from watchword.conformance.own import judge
 from watchword.conformance.scenario import Scenario
-from watchword.verify import ak, boot_log, ek, ima_log, quote
-from watchword.wire.ima_log import IMA_PCR, ImaEntry, ImaLog
+from watchword.verify import ak, boot_log, ek, ima_log, quote, runtime_file
+from watchword.wire.ima_log import ImaEntry, ImaLog
 from watchword.wire.reader import Reader
 from watchword.wire.tpm.algorithms import Alg, digest
 from watchword.wire.tpm.attest import Attest, QuoteInfo
@@ -36,6 +36,11 @@ def _returns(value: object) -> Callable[..., object]:
 
 def _patient(*arguments: Any, **more: Any) -> Any:
     return ima_log.verify_ima_log(*arguments, **{**more, "max_ahead": 1000})
+
+
+def _overlooking(entries: Any, size: int, _: list[Any], *more: Any) -> Any:
+    """What was not understood in the entries is not told."""
+    return runtime_file.read_files(entries, size, [], *more)
 
 
 def _reading(change: Callable[[ImaEntry], ImaEntry | None]) -> SimpleNamespace:
@@ -77,7 +82,7 @@ CHECKS: dict[str, tuple[str, list[Check]]] = {
     "C4": ("boot-type-in-pcr7", [(boot_log, "_type_findings", _returns(_NOTHING))]),
     "C5": ("boot-separator-twice", [(boot_log, "_separator_findings", _returns(_NOTHING))]),
     "C6": ("boot-variable-twice", [(boot_log, "_facts", _returns(boot_log.BootFacts()))]),
-    "D1": ("runtime-other-pcr", [(own, "ImaLog", _reading(lambda entry: entry if entry.pcr == IMA_PCR else None))]),
+    "D1": ("runtime-template", [(ima_log, "read_files", _overlooking)]),
     "D2": ("runtime-digest-altered", [(own, "ImaLog", _reading(_repaired))]),
     "D3": ("runtime-ahead", [(own, "verify_ima_log", _patient)]),
     "D4": ("runtime-other-aggregate", [(ima_log, "_check_boot_aggregate", _returns("unchecked"))]),

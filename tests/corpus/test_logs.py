@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from watchword.errors import MalformedError
 from watchword.verify.boot_log import UnverifiedBootLog, examine
 from watchword.verify.ima_log import boot_aggregates
@@ -133,17 +131,6 @@ def read(log: EventLog) -> UnverifiedBootLog:
 
 def best_bank(log: EventLog) -> Alg:
     return next(bank for bank in (Alg.SHA256, Alg.SHA384, Alg.SHA1) if bank in log.banks)
-
-
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Print a line of the score, whatever pytest captures."""
-
-    def line(kind: str, right: int, of: int, remark: str = "") -> None:
-        with capsys.disabled():
-            print(f"\n  corpus: {kind:<44} {right:>3} of {of:<3} {remark}", end="")
-
-    return line
 
 
 def test_event_logs_parse_or_are_refused_as_stated(corpus: Path, show: Any) -> None:

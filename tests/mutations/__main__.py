@@ -92,7 +92,7 @@ def environment(source: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def pytest(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def pytest(source: Path, tests: Sequence[str], seconds: int = TIMEOUT) -> subprocess.CompletedProcess[str]:
     """Run ``tests`` until the first failure."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
@@ -101,7 +101,7 @@ def pytest(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT,
+        timeout=seconds,
         check=False,
     )
 

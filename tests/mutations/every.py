@@ -1,4 +1,4 @@
-"""Take away every check of ``wire``, ``verify`` and ``policy`` that the syntax tree shows: ``bin/mutations --every``.
+"""Take away every check of ``wire`` to ``launch`` that the syntax tree shows: ``bin/mutations --every``.
 
 The catalogue names the checks that clauses ask for; this finds the others. A mutant that removes a check must be
 caught, or be listed with the reason in docs/reference/mutations.md.
@@ -22,7 +22,9 @@ from pathlib import Path
 from . import __main__ as catalogue
 from .sites import KINDS, REMOVES, Change, changes, mutated
 
-PACKAGES = ("verify", "policy", "wire")
+PACKAGES = ("verify", "policy", "wire", "launch")
+AGAIN = 120  # seconds for the second try of a mutant: one that loops for ever is not one that was caught
+BESIDE = {"launch": ("authority",)}  # where a package is tested too, on real stores and emulated TPMs
 LIST = catalogue.ROOT / "docs" / "reference" / "mutations.md"
 _ENTRY = re.compile(r"^- `(\S+\.py)`\s+`(\S+)`:\s+``(.+?)``$", re.M | re.S)
 
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("only", nargs="*", help="packages (verify) or files (verify/quote.py) to limit this to")
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     parser.add_argument("--seconds", type=int, default=40, help="how long the tests of one mutant may take")
+    parser.add_argument("--tests", action="append", default=[], help="a folder or file of tests to limit them to")
     parser.add_argument("--source", type=Path, default=catalogue.ROOT / "src", help="the sources to start from")
     options = parser.parse_args(arguments)
     files = list(modules(options.source, options.only))
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="ww-mutations-") as folder:
         original = catalogue.copy(options.source.resolve(), Path(folder).resolve())
-        mutants = list(run(original, files, options.seconds))
+        mutants = list(run(original, files, options.seconds, options.tests))
         # What the quick way did not catch is tried again in a copy of its own, in a process of its own.
         survivors = [mutant for mutant in mutants if mutant.status != "caught" and not caught(original, mutant)]
     return report(mutants, survivors)
@@ -78,10 +81,18 @@ def found(source: Path, file: str) -> list[Change]:
     return changes(ast.parse((source / "watchword" / file).read_text()))
 
 
-def run(original: Path, files: Sequence[str], seconds: int) -> Iterator[Mutant]:
+def run(original: Path, files: Sequence[str], seconds: int, tests: Sequence[str] = ()) -> Iterator[Mutant]:
     """All mutants of ``files``, tried in children of one process. Raises SystemExit when the tests fail unmutated."""
     known = {file: found(original, file) for file in files}
-    command = [sys.executable, "-m", "tests.mutations.forked", str(original), str(seconds), *files]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.mutations.forked",
+        str(original),
+        str(seconds),
+        *files,
+        *(f"--{test}" for test in tests),
+    ]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             command,
@@ -117,19 +128,20 @@ def caught(original: Path, mutant: Mutant) -> bool:
         code = "import watchword, sys; sys.exit(not watchword.__file__.startswith(sys.argv[1]))"
         subprocess.run([sys.executable, "-c", code, str(source)], env=catalogue.environment(source), check=True)
         try:
-            return catalogue.pytest(source, mirrored(mutant.file)).returncode == catalogue.FAILED
+            return catalogue.pytest(source, mirrored(mutant.file), AGAIN).returncode == catalogue.FAILED
         except subprocess.TimeoutExpired:
             return False
 
 
 def mirrored(file: str) -> list[str]:
-    """The test files of a module in its own package: of its name or importing it; else all."""
+    """The test files of a module in its own package, or beside it: of its name or importing it; else all."""
     path = Path(file)
     dotted = f"watchword.{'.'.join(path.with_suffix('').parts)}"
     chosen = []
-    for test in sorted((catalogue.ROOT / "tests" / path.parts[0]).rglob("test_*.py")):
-        if path.stem in test.stem or dotted in test.read_text():
-            chosen.append(test.relative_to(catalogue.ROOT).as_posix())
+    for folder in (path.parts[0], *BESIDE.get(path.parts[0], ())):
+        for test in sorted((catalogue.ROOT / "tests" / folder).rglob("test_*.py")):
+            if path.stem in test.stem or dotted in test.read_text():
+                chosen.append(test.relative_to(catalogue.ROOT).as_posix())
     return chosen or [f"tests/{path.parts[0]}"]
 
 

@@ -1,6 +1,7 @@
 """Runs the tests against many mutants in one process: collected once, forked for each, the functions' code replaced.
 
-Started by ``every`` with a copy of the sources in PYTHONPATH: ``python -m tests.mutations.forked COPY SECONDS FILE…``.
+Started by ``every`` with a copy of the sources in PYTHONPATH: ``python -m tests.mutations.forked COPY SECONDS FILE…
+[--TESTS…]``.
 It writes one line of JSON for each mutant. Tests run once without any mutation first, to see that they pass and which
 functions each of them calls: a mutant is tried on the tests that call the mutated function, nearest first.
 """
@@ -194,8 +195,10 @@ def main(source: Path, seconds: int, files: Sequence[str]) -> int:
     def report(row: object) -> None:
         print(json.dumps(row), file=out, flush=True)
 
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not vm and not slow", *TESTS]
-    return int(pytest.main(options, plugins=[Forked(source, seconds, files, report)]))
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not vm and not slow"]
+    tests = [each.removeprefix("--") for each in files if each.startswith("--")]
+    files = [each for each in files if not each.startswith("--")]
+    return int(pytest.main([*options, *(tests or TESTS)], plugins=[Forked(source, seconds, files, report)]))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,21 @@ def stating(stack: Stack, boots: Path) -> Stack:
     return make
 
 
+@pytest.mark.parametrize("text", ["quiet\n", "quiet\t", "na\u00efve"])
+def test_a_command_line_that_is_not_one(stating: Stack, text: str) -> None:
+    """Its digest is right: that is not what is wrong with it."""
+    document = stating()
+    events = [e for c in document["components"] for v in c["variants"] for e in v["events"]]
+    (event,) = [e for e in events if "command_line" in e]
+    event["command_line"] = text
+    event["digests"] = {"sha256": hashlib.sha256(f"{text}\0".encode("utf-16-le")).hexdigest()}
+    with pytest.raises(MalformedError, match="is not one line of printable ASCII"):
+        CompiledStack.parse(encode(document))
+    event["command_line"] = "quiet"
+    event["digests"] = {"sha256": hashlib.sha256("quiet\0".encode("utf-16-le")).hexdigest()}
+    CompiledStack.parse(encode(document))
+
+
 # pools, channels, variants
 
 
@@ -267,14 +282,33 @@ def test_ima_policy(host: Host, stack: Stack, words: str, good: bool) -> None:
 
 def test_ima_policy_needs_a_log_that_belongs_to_this_boot(host: Host, stack: Stack) -> None:
     good = showing(host("good"), "ima_policy=tcb")
-    assert good.runtime is not None
-    unchecked = object.__new__(type(good.runtime))
-    for name in type(good.runtime).__dataclass_fields__:
-        object.__setattr__(unchecked, name, getattr(good.runtime, name))
-    object.__setattr__(unchecked, "boot_aggregate", "unchecked")
-    object.__setattr__(good, "runtime", unchecked)
+    with_runtime(good, "boot_aggregate", "unchecked")
     wanted = profile(ima_policy=["tcb"])
     refused(judge(good, wanted, release(with_line(stack("good"), "ima_policy=tcb"))), "E5", "ima-policy")
+
+
+def with_runtime(host: VerifiedHost, field: str, value: object) -> None:
+    """``host``, which nobody else has, gets a runtime log with another ``field``."""
+    assert host.runtime is not None
+    other = object.__new__(type(host.runtime))
+    for name in type(host.runtime).__dataclass_fields__:
+        object.__setattr__(other, name, getattr(host.runtime, name))
+    object.__setattr__(other, field, value)
+    object.__setattr__(host, "runtime", other)
+
+
+def test_each_profile_bounds_how_far_a_log_may_run_ahead(host: Host, stack: Stack) -> None:
+    """Several profiles judge one host: its log was verified by the bound of the most patient one."""
+    good, wanted = showing(host("good"), "quiet"), replace(profile(), max_log_ahead=2)
+    known = release(with_line(stack("good"), "quiet"))
+    assert good.runtime is not None
+    end = good.runtime.end
+    with_runtime(good, "end", end - 2)
+    assert judge(good, wanted, known).rank == 1
+    with_runtime(good, "end", end - 3)
+    refused(judge(good, wanted, known), "D3", "runtime-log-ahead")
+    ignored = replace(profile(runtime="ignored"), max_log_ahead=2)
+    assert judge(good, ignored, known).rank == 1
 
 
 def with_line(document: dict[str, Any], _words: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from watchword.wire import merkle
 from watchword.wire.merkle import Frontier, leaf_hash, node_hash
 
 VECTORS = ROOT.parent / "shared" / "corpus" / "transparency-dev+merkle"
+ROOT_HASH = bytes(32)
 LEAVES = [leaf_hash(bytes([number])) for number in range(70)]
 
 
@@ -85,10 +86,35 @@ def test_an_older_log_is_proven_to_be_the_beginning(size: int, data: st.DataObje
             merkle.consistency_roots(old, size, roots[0], wrong)
 
 
-@pytest.mark.parametrize(("size", "hashes"), [(-1, ()), (1, ()), (2, (b"", b"")), (merkle.MAX_SIZE + 1, ())])
+@pytest.mark.parametrize(
+    ("size", "hashes"),
+    [(-1, ()), (-1, (ROOT_HASH,)), (1, ()), (2, (ROOT_HASH, ROOT_HASH)), (merkle.MAX_SIZE + 1, (ROOT_HASH,) * 2)],
+)
 def test_a_frontier_that_cannot_be_is_malformed(size: int, hashes: tuple[bytes, ...]) -> None:
     with pytest.raises(MalformedError):
         Frontier(size, hashes)
+
+
+@pytest.mark.parametrize(("old", "size"), [(2, 1), (merkle.MAX_SIZE, merkle.MAX_SIZE + 1), (0, 1), (-1, 1)])
+@pytest.mark.parametrize("length", range(4))
+def test_no_log_grows_out_of_a_longer_one_or_of_nothing(old: int, size: int, length: int) -> None:
+    with pytest.raises(MalformedError, match="does not grow out of"):
+        merkle.consistency_roots(old, size, ROOT_HASH, [ROOT_HASH] * length)
+
+
+@pytest.mark.parametrize(("index", "size"), [(1, 1), (-1, 1), (0, 0), (0, merkle.MAX_SIZE + 1)])
+@pytest.mark.parametrize("length", range(4))
+def test_there_is_no_such_leaf(index: int, size: int, length: int) -> None:
+    with pytest.raises(MalformedError, match="there is no leaf"):
+        merkle.inclusion_root(index, size, ROOT_HASH, [ROOT_HASH] * length)
+
+
+def test_a_proof_is_made_of_hashes() -> None:
+    for leaf, proof in ((bytes(31), [ROOT_HASH]), (ROOT_HASH, [bytes(33)])):
+        with pytest.raises(MalformedError, match="does not have 32 bytes"):
+            merkle.inclusion_root(0, 2, leaf, proof)
+        with pytest.raises(MalformedError, match="does not have 32 bytes"):
+            merkle.consistency_roots(1, 2, leaf, proof)
 
 
 def test_a_frontier_of_half_a_hash_is_malformed() -> None:

@@ -109,6 +109,8 @@ def test_long_section_names() -> None:
     struct.pack_into("<I", data, HEADERS + 512, 4)
     refused(data, "not in its string table")
     struct.pack_into("<I", data, HEADERS + 512, 14)
+    for number in (b"0", b"3"):  # inside the size of the table
+        refused(data.replace(b"/4", b"/" + number, 1), "not in its string table")
     refused(data[:-1], "cut short")
     struct.pack_into("<II", data, 0x40 + 12, HEADERS + 500, 0xFFFFFFFF)
     refused(data, "beyond its end")
@@ -123,7 +125,15 @@ def test_a_file_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     ("data", "why"),
     [
         (b"", "not a PE file"),
+        (b"MZ" + bytes(61), "DOS header"),
+        (b"ZM" + bytes(program())[2:], "DOS header"),
         (b"MZ" + bytes(100), "no PE header"),
+        (bytes(program(directories=17)), "17 data directories"),
+        (
+            bytes(program(directories=5)[: 0x40 + 24 + 108] + b"\6" + program(directories=5)[0x40 + 24 + 109 :]),
+            "6 data",
+        ),
+        (changed(row(1), "<8s", b"\x01a"), "no printable name"),
         (changed(0x3C, "<I", 0xFFFFFFF0), "beyond its end"),
         (changed(0x40 + 24, "<H", 0x107), "neither PE32"),
         (changed(0x40 + 20, "<H", 90), "too small"),
@@ -143,6 +153,8 @@ def test_a_file_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         (changed(row(1), "<8s", b"/9999"), "beyond its end|string table"),
         (bytes(program())[:-1], "beyond the end of the file"),
         (bytes(program(certificates=bytes(16)))[:-1], "not the end of the file"),
+        (bytes(program(certificates=bytes((7, 0, 0, 0, 0, 2, 2, 0, 8, 0, 0, 0, 0, 2, 2, 0)))), "too small"),
+        (bytes(program(certificates=bytes((8, 0, 0, 0, 0, 2, 2, 0)) * 17)), "too many"),
         (bytes(program(certificates=bytes(16))), "too small"),
         (bytes(program(certificates=bytes((9, 0, 0, 0, 0, 2, 2, 0)) + b"1" + b"x" * 7)), "padding"),
         (changed(0x40 + 24 + 112 + 32, "<II", HEADERS, 1024), "not the end of the file"),

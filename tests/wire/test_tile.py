@@ -33,6 +33,15 @@ def test_anything_else_is_no_path(path: str) -> None:
         Tile.parse(path)
 
 
+@pytest.mark.parametrize(
+    ("level", "index", "width"), [(-2, 0, 1), (8, 0, 1), (0, -1, 1), (0, 1 << 54, 1), (0, 0, 0), (0, 0, 257)]
+)
+def test_there_is_no_such_tile(level: int, index: int, width: int) -> None:
+    Tile(7, (1 << 54) - 1, 256)
+    with pytest.raises(MalformedError):
+        Tile(level, index, width)
+
+
 def test_which_tiles_a_log_has() -> None:
     assert Tile(0, 0, 5).complete(5)
     assert not Tile(0, 0, 6).complete(5)

@@ -9,11 +9,12 @@ from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.ak import VerifiedAk, prove_ak, verify_ak_public
 from watchword.verify.boot_log import verify_boot_log
 from watchword.verify.ek import TrustAnchor, VerifiedEk, host_id, verify_ek, verify_pinned_ek
+from watchword.verify.ima_continued import continued_pcrs
 from watchword.verify.ima_log import RuntimeSeen, verify_ima_log
-from watchword.verify.quote import LastSeen, VerifiedPcrs, verify_quote
+from watchword.verify.quote import LastSeen, verify_quote
 from watchword.wire.ima_log import ImaLog
 from watchword.wire.tcg_log import EventLog
-from watchword.wire.tpm.algorithms import Alg, alg_by_name
+from watchword.wire.tpm.algorithms import alg_by_name
 from watchword.wire.tpm.pcr import PcrSelection, PcrValues
 from watchword.wire.tpm.public import Public
 
@@ -95,16 +96,16 @@ def _evidence(ak: VerifiedAk, request: Request, evidence: Evidence) -> Answer:
     )
     bank = alg_by_name(request.bank)
     assert isinstance(evidence.event_log, bytes)  # read_scenario put the blobs in
-    verify_boot_log(EventLog.parse(evidence.event_log), quoted, bank)
+    boot = EventLog.parse(evidence.event_log)
     if evidence.ima_log is None:
+        verify_boot_log(boot, quoted, bank)
         return Answer("accept")
     assert isinstance(evidence.ima_log, bytes)
+    entries = ImaLog.parse(evidence.ima_log)
+    left = verify_boot_log(boot, quoted, bank, continued_pcrs(entries)).left
     known = None if seen is None else RuntimeSeen(seen.reset_count, seen.entries, bytes.fromhex(seen.pcr10))
-    return _runtime(evidence.ima_log, quoted, bank, request.max_ahead, known)
-
-
-def _runtime(log: bytes, quoted: VerifiedPcrs, bank: Alg, max_ahead: int, seen: RuntimeSeen | None) -> Answer:
-    found = verify_ima_log(ImaLog.parse(log), quoted, bank, max_ahead=max_ahead, seen=seen)
+    continued = {bank: left} if left else {}
+    found = verify_ima_log(entries, quoted, bank, max_ahead=request.max_ahead, seen=known, continued=continued)
     fatal = [finding for finding in found.findings if finding.fatal]
     return _refused(fatal[0]) if fatal else Answer("accept")
 

@@ -167,7 +167,7 @@ def consistency_roots(old: int, size: int, old_root: bytes, proof: Sequence[byte
         raise MalformedError(f"consistency proof: a tree of {size} does not grow out of one of {old}")
     hashes = iter(proof)
     index, last = old - 1, size - 1
-    while index & 1:
+    while index & 1 and last:
         index, last = index >> 1, last >> 1
     older = newer = _next(hashes) if index and old != size else old_root
     while old != size and last:

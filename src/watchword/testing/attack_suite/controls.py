@@ -107,6 +107,10 @@ def _runtime(bench: Bench) -> None:
     inputs = bench.evidence(good.with_entries([*good.runtime.entries, strange]), request(RUNTIME_PCRS))
     title = "The name of a file is a line break and the text of another entry: one strange file, authentic"
     bench.control("good-newline", title, inputs)
+    other = measured(b"/usr/bin/true", b"measured by a rule for another PCR")._replace(pcr=11)
+    inputs = bench.evidence(good.with_entries([*good.runtime.entries, other]), request(RUNTIME_PCRS))
+    title = "The kernel measured a file into PCR 11, behind what the boot measured there; that PCR is quoted too"
+    bench.control("good-other-pcr", title, inputs)
     ahead = bench.evidence(good, request(RUNTIME_PCRS, max_ahead=2))
     bench.control("good-ahead", "Two more entries were logged after the quote", further(ahead, 2))
 

@@ -23,7 +23,7 @@ __all__ = ["add_runtime"]
 
 _OF, _AHEAD, _OPEN, _NEWLINE, _SEEN = "good-p256", "good-ahead", "good-violation", "good-newline", "good-memory"
 _DROPPED, _ALTERED, _REORDERED = "IMA entry dropped", "IMA entry altered", "IMA entry reordered"
-_HIDDEN = "violation hidden"
+_HIDDEN, _ELSEWHERE = "violation hidden", "good-other-pcr"
 
 Change = Callable[[list[ImaEntry]], object]
 
@@ -78,9 +78,12 @@ def _entries(bench: Bench) -> None:
         ("doubled", _ALTERED, "an entry is there twice", lambda all_: all_.insert(3, all_[3])),
     ):
         _written(bench, name, what, _OF, text, change, replayed)
-    text = "an entry that was never measured, under a PCR that nobody looks at"
+    text = "an entry that was never measured, under a PCR that only the boot measured into"
     elsewhere: Change = lambda all_: all_.insert(3, all_[4]._replace(pcr=11))  # noqa: E731
-    _written(bench, "other-pcr", _ALTERED, _OF, text, elsewhere, "D1 runtime-log-pcr")
+    _written(bench, "other-pcr", _ALTERED, _OF, text, elsewhere, "D3 runtime-log-replay")
+    what = "untrusted-host launch: a program measured into another PCR"
+    text = "the entry of PCR 11 is missing, so that PCR 10 alone is as the log says"
+    _written(bench, "other-pcr-hidden", what, _ELSEWHERE, text, lambda all_: all_.pop(), "C2 boot-log-replay !")
 
 
 def _violations(bench: Bench) -> None:
