@@ -12,7 +12,7 @@ keystone = ""                                  # identity endpoint; with it ever
 keystone_user = "nova"
 
 [status]
-rank = 1                                       # the level that a start needs, counted from 1, the lowest; 0: not checked
+rank = 1                                       # the level that a start needs, from 1, the lowest; 0: not checked
 interval = 120                                 # seconds between two attestations
 max_age = 600                                  # seconds that one counts at a start
 """
