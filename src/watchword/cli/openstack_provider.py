@@ -100,6 +100,11 @@ def _hosts(url: str) -> dict[str, Any]:
         hosts = answer.json()["hosts"] if answer.status_code == 200 else None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("status-service", f"the status service does not answer: {str(error)[:200]}") from None
-    if not isinstance(hosts, dict):
-        raise Unavailable("status-service", f"the status service answered {answer.status_code}")
+    if not isinstance(hosts, dict) or not all(_has_rank(entry) for entry in hosts.values()):
+        raise Unavailable("status-service", f"the status service answered {answer.status_code}, and no list of hosts")
     return hosts
+
+
+def _has_rank(entry: object) -> bool:
+    """Whether an entry can be used; nothing is done to any host on the word of a service that says nothing."""
+    return isinstance(entry, dict) and type(entry.get("rank")) is int and 0 <= entry["rank"] <= 255

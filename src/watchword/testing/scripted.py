@@ -159,11 +159,12 @@ class GenerousAuthority(ScriptedAuthority):
 
 @contextmanager
 def serve(
-    respond: Callable[[str, bytes], tuple[int, bytes] | None], tls: ssl.SSLContext | None = None
+    respond: Callable[[str, bytes], tuple[int, bytes] | None], tls: ssl.SSLContext | None = None, *, get: bool = False
 ) -> Iterator[str]:
     """A small HTTP server on loopback; yields its URL.
 
-    ``respond(path, body)`` gives status and body of the answer, or None to hang up without one.
+    ``respond(path, body)`` gives status and body of the answer, or None to hang up without one; with ``get`` it is
+    asked for GET too.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -177,6 +178,12 @@ def serve(
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            if get:
+                self.do_POST()
+            else:
+                self.send_error(501)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""

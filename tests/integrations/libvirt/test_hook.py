@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.integrations.openstack.helpers import IMAGE, ask, body, start
 from tests.integrations.openstack.test_vendordata import token_for
 
 from watchword.cli.main import cli
+from watchword.errors import Unavailable
 from watchword.integrations.openstack.service import AgentService
 from watchword.testing.compute import ComputeHost, Instance, domain_xml
 
@@ -30,7 +33,6 @@ def hook(compute: ComputeHost) -> Path:
 @pytest.fixture
 def watched(compute: ComputeHost) -> Iterator[AgentService]:
     """An agent that asks the authority at every start."""
-    compute.world.watch()
     compute.write_settings(status="rank = 2\ninterval = 86400")
     with start(compute) as service:
         yield service
@@ -124,6 +126,59 @@ def test_the_first_start_is_of_what_was_measured(agent: AgentService, compute: C
     done = run(hook, xml)
     assert done.returncode == 1
     assert "disk-changed" in done.stderr
+
+
+def test_a_first_start_is_checked_by_an_agent_that_was_restarted(compute: ComputeHost, hook: Path) -> None:
+    instance = compute.spawn(compute.image(IMAGE))
+    token = token_for(compute.world)
+    with start(compute) as agent:
+        assert "ssh_keys" in ask(agent, body(instance, token.text)).json()
+    xml = xml_of(instance, drive(instance, token.text))
+    with start(compute):
+        assert run(hook, xml).returncode == 0
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 65 0 512", str(instance.disk)], check=True)
+        done = run(hook, xml)
+        assert (done.returncode, "disk-changed" in done.stderr) == (1, True)
+        next((compute.folder / "state" / "builds").iterdir()).write_bytes(b"{")
+        assert "disk-changed" in run(hook, xml).stderr
+
+
+def test_later_starts_need_a_good_host_without_any_setting(compute: ComputeHost, hook: Path, boots: Path) -> None:
+    """Launched on a good host, which goes bad: stop and start, and a hard reboot, call the same hook again."""
+    instance = compute.spawn(compute.image(IMAGE))
+    token = token_for(compute.world)
+    xml = xml_of(instance, drive(instance, token.text))
+    with start(compute) as agent:
+        assert "ssh_keys" in ask(agent, body(instance, token.text)).json()
+        assert run(hook, xml).returncode == 0
+        assert run(hook, xml, "started").returncode == 0
+        compute.host.machine.reboot(boots / "kernel")
+    with start(compute):
+        for _ in ("start", "hard reboot"):
+            assert run(hook, xml, "stopped", "end").returncode == 0
+            assert run(hook, xml, "release", "end").returncode == 0
+            done = run(hook, xml)
+            assert (done.returncode, "host-level" in done.stderr) == (1, True), done.stderr
+        assert run(hook, xml_of(compute.spawn(compute.image(IMAGE)), None)).returncode == 0
+    compute.write_settings(status="rank = 0")
+    with start(compute):  # the operator may switch it off, and has to say so
+        assert run(hook, xml).returncode == 0
+
+
+def test_an_old_verdict_counts_only_while_both_sides_say_so(watched: AgentService, compute: ComputeHost) -> None:
+    """A slow authority is like one that is down: the last verdict counts for a while, and then nothing does."""
+    attestor = watched.attestor
+    assert attestor.check(30).state == "trusted"
+    attestor._asked = time.monotonic() - 60  # no longer shared, still young enough
+    with attestor._lock:  # the background attestation waits for an answer
+        assert attestor.check(0.5).state == "trusted"
+        attestor._asked = time.monotonic() - 601
+        with pytest.raises(Unavailable, match="still being asked"):
+            attestor.check(0.5)
+        attestor._asked = time.monotonic() - 60
+        attestor._found = replace(attestor.check(0.5), until=int(time.time()) - 1)
+        with pytest.raises(Unavailable, match="still being asked"):
+            attestor.check(0.5)
 
 
 def test_a_start_ends_the_repeating_of_the_answer(agent: AgentService, compute: ComputeHost, hook: Path) -> None:

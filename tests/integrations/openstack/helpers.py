@@ -32,6 +32,7 @@ def world(boots: Path) -> Iterator[World]:
     if shutil.which("virsh") is None:
         pytest.skip("virsh is not installed: tests with libvirt are left out")
     with World(boots, relayed=True) as world:
+        world.watch()
         yield world
 
 

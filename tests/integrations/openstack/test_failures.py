@@ -150,6 +150,7 @@ def test_keystone_decides_who_may_ask(compute: ComputeHost) -> None:
 def test_the_doctor_says_what_to_fix(compute: ComputeHost, world: World) -> None:
     nova = compute.folder / "nova.conf"
     nova.write_text("[DEFAULT]\nforce_config_drive = true\n[api]\nvendordata_dynamic_read_timeout = 5\n")
+    compute.write_settings(status="rank = 0")
     line = ["agent", "doctor", "--config", str(compute.config), "--nova-conf", str(nova), "--json"]
     done = CliRunner().invoke(cli, line, standalone_mode=False)
     found = {problem["code"] for problem in json.loads(done.stdout)["problems"]}

@@ -16,6 +16,7 @@ __all__ = ["Attestor"]
 
 _FRESH = 10.0  # seconds that a verdict is shared by starts that come together
 _EXCHANGE = 60.0
+_PATIENCE = 5.0  # seconds that a start waits for a verdict that is on its way, when there is another that counts
 _RETRY = 30.0
 _GOOD = ("trusted", "degraded")
 
@@ -42,15 +43,18 @@ class Attestor:
         have a launch token, :class:`Unavailable` when nobody could tell in ``seconds``.
         """
         deadline = Deadline(seconds)
-        if not self._lock.acquire(timeout=deadline.left):
+        # A slow authority must not hold a start for longer than one that is down.
+        if self._lock.acquire(timeout=min(deadline.left, _PATIENCE) if self._still_counts() else deadline.left):
+            try:
+                if self._found is None or time.monotonic() - self._asked > _FRESH:
+                    self._refresh(deadline, keep=True)
+                found = self._found
+            finally:
+                self._lock.release()
+        else:
+            found = self._found if self._still_counts() else None
+        if found is None:
             raise Unavailable("agent-busy", "the authority is still being asked about this host")
-        try:
-            if self._found is None or time.monotonic() - self._asked > _FRESH:
-                self._refresh(deadline, keep=True)
-            found = self._found
-        finally:
-            self._lock.release()
-        assert found is not None
         if found.state not in _GOOD or found.rank < self._settings.rank:
             why = f"{found.state}, rank {found.rank} {found.code} {found.reason}".strip()
             raise Rejected(
@@ -75,6 +79,13 @@ class Attestor:
         """End :meth:`run` soon."""
         self._stop.set()
 
+    def _still_counts(self) -> bool:
+        """Whether the last verdict may stand in for a new one: young enough for us, and for the authority too."""
+        found = self._found
+        if found is None or time.monotonic() - self._asked >= self._settings.max_age:
+            return False
+        return time.time() < found.until
+
     def _refresh(self, deadline: Deadline, *, keep: bool) -> None:
         try:
             with self._opener(deadline.left) as (host, host_id):
@@ -83,7 +94,7 @@ class Attestor:
             self._found = None  # whatever was said before, the authority does not accept this host's evidence now
             raise
         except WatchwordError:
-            if keep and self._found is not None and time.monotonic() - self._asked < self._settings.max_age:
+            if keep and self._still_counts():
                 return
             raise
         self._found, self._asked = found, time.monotonic()

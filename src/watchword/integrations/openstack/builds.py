@@ -16,7 +16,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from watchword.wire.token import Token
 __all__ = ["Build", "Builds", "Deadline", "HostOpener", "is_request_at_fault"]
 
 _KEEP = 300.0  # seconds that an answer is repeated to nova, at most: until the machine starts
+_WAITS = 3600.0  # seconds after the release in which the next start is the first one
 _MAX_BUILDS = 256
 _MAX_RECORD = 64 * 1024
 HostOpener = Callable[[float], AbstractContextManager[tuple[Host, bytes]]]
@@ -127,25 +128,35 @@ class Builds:
             self._builds.pop(instance, None)
         self._record(instance).unlink(missing_ok=True)
 
-    def states(self, instance: str) -> tuple[State, ...] | None:
-        """The files that the build of ``instance`` was checked with, when it waits for its start."""
-        with self._guard:
-            build = self._builds.get(instance)
-        return build.states if build and build.key and build.until > time.monotonic() else None
+    def _measured(self, instance: str) -> str | None:
+        """The fingerprint of the files that were measured for ``instance``, when it waits for its start.
+
+        It outlives the answer's five minutes and the agent: a host that is slow to start is checked all the same.
+        """
+        try:
+            record = self._record(instance)
+            if time.time() - record.stat().st_mtime > _WAITS:
+                return None
+            measured = json.loads(record.read_bytes()[:_MAX_RECORD])["measured"]
+            return measured if isinstance(measured, str) else ""
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""  # what cannot be read names no files: the machine must be built again
 
     def check_first_start(self, domain: Domain) -> None:
         """A machine that waits for its first start boots exactly the files that were measured for it (clause L2).
 
         Raises :class:`Rejected` (``disk-changed``, ``launch-detour``). Machines that do not wait are passed.
         """
-        measured = self.states(domain.uuid)
+        measured = self._measured(domain.uuid)
         if measured is None:
             return
         if domain.is_rescue:
             raise Rejected(Finding("L1", "launch-detour", "the machine would boot a rescue system with a fresh secret"))
         with ExitStack() as stack:
             held = _hold(stack, domain)
-            if tuple(state for image in held.values() for state in image.states) != measured:
+            if _fingerprint(state for image in held.values() for state in image.states) != measured:
                 raise Rejected(Finding("L2", "disk-changed", "the machine would not boot what was measured for it"))
 
     @contextmanager
@@ -189,7 +200,7 @@ class Builds:
         try:
             used = self._digests(request, domain, held)
             deadline.check()
-            secret = self._secret(request, name, deadline)
+            secret = self._secret(request, name, _fingerprint(states), deadline)
             check_inputs(secret.inputs, inputs_digest(used))
             for image in held.values():
                 image.check_unchanged()
@@ -235,7 +246,7 @@ class Builds:
         except OSError:
             return None
 
-    def _secret(self, request: VendordataRequest, name: str, deadline: Deadline) -> LaunchSecret:
+    def _secret(self, request: VendordataRequest, name: str, measured: str, deadline: Deadline) -> LaunchSecret:
         assert request.token is not None
         with self._opener(deadline.left) as (host, host_id), in_turn(host.lock, deadline.left):
             kept = self._kept(request.instance, name)
@@ -246,15 +257,16 @@ class Builds:
                     pass  # its two minutes are over, or the host was rebooted: the authority decides anew
             deadline.check()
             release, bound = request_release(host, host_id, request.token, request.instance)
-            self._keep(request.instance, name, release, bound)
+            self._keep(request.instance, name, measured, release, bound)
             return open_release(host, release, bound)
 
     def _record(self, instance: str) -> Path:
         return self._folder / f"{hashlib.sha256(instance.encode()).hexdigest()[:32]}.json"
 
-    def _keep(self, instance: str, name: str, release: Release, bound: bytes) -> None:
+    def _keep(self, instance: str, name: str, measured: str, release: Release, bound: bytes) -> None:
         document = {
             "build": name,
+            "measured": measured,
             "binding": bound.hex(),
             "release": base64.b64encode(encode_reply(release)).decode(),
         }
@@ -300,3 +312,8 @@ def _name(request: VendordataRequest, domain: Domain, states: tuple[State, ...])
         [request.instance, request.token, user_data, domain.kernel, domain.initrd, domain.cmdline, states]
     )
     return hashlib.sha256(b"watchword/build/1\0" + text.encode()).hexdigest()
+
+
+def _fingerprint(states: Iterable[State]) -> str:
+    """A name for these very files in their present state. 64 hex digits."""
+    return hashlib.sha256(b"watchword/files/1\0" + json.dumps(tuple(states)).encode()).hexdigest()

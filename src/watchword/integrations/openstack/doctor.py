@@ -34,8 +34,8 @@ def examine(
     if not status.rank:
         found.add(
             "rank-unset",
-            "without [status] rank this host is not checked again when machines are started",
-            "Set [status] rank to the level that starts need.",
+            "with [status] rank = 0 this host is not checked again when machines are started",
+            "Set [status] rank to the level that starts need, 1 or more.",
         )
     if not serve.base.is_dir():
         found.add("base-missing", f"nova's image cache is not at {serve.base}", "Set [serve] base.")

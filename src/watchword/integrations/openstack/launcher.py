@@ -102,7 +102,7 @@ class Cloud:
 
     def word_about(self, image: str, disk: Path) -> ImageWord:
         """What the image service says about ``image`` (name or id). Raises Unavailable, UsageError."""
-        found = self._call(lambda: self._cloud.image.find_image(image, ignore_missing=True))
+        found = self._find(lambda: self._cloud.image.find_image(image, ignore_missing=False))
         if found is None:
             raise UsageError("image-unknown", f"the cloud has no image {image[:80]!r}", hint="openstack image list")
         algorithm, digest = str(found.hash_algo or ""), str(found.hash_value or "")
@@ -114,7 +114,7 @@ class Cloud:
         """Order a machine. Raises :class:`Unavailable` with the provider's words, :class:`UsageError`."""
         assert self._choices is not None
         choices, compute = self._choices, self._cloud.compute
-        flavor = self._call(lambda: compute.find_flavor(choices.flavor, ignore_missing=True))
+        flavor = self._find(lambda: compute.find_flavor(choices.flavor, ignore_missing=False))
         if flavor is None:
             raise UsageError("flavor-unknown", f"the cloud has no flavor {choices.flavor[:80]!r}")
         wanted: dict[str, Any] = {
@@ -141,7 +141,7 @@ class Cloud:
 
     def find(self, server: str) -> Server:
         """The server with this name or id. Raises :class:`UsageError` (``server-unknown``)."""
-        found = self._call(lambda: self._cloud.compute.find_server(server, ignore_missing=True))
+        found = self._find(lambda: self._cloud.compute.find_server(server, ignore_missing=False))
         if found is None:
             raise UsageError("server-unknown", f"the cloud has no server {server[:80]!r}", hint="openstack server list")
         return self.get(str(found.id))
@@ -153,11 +153,23 @@ class Cloud:
             return "none"
         found = []
         for name in names:
-            network = self._call(lambda name=name: self._cloud.network.find_network(name, ignore_missing=True))
+            network = self._find(lambda name=name: self._cloud.network.find_network(name, ignore_missing=False))
             if network is None:
                 raise UsageError("network-unknown", f"the cloud has no network {name[:80]!r}")
             found.append({"uuid": network.id})
         return found
+
+    def _find(self, action: Any) -> Any:
+        """What a look-up finds; None when there is no such thing."""
+        from openstack.exceptions import NotFoundException
+
+        def find() -> Any:
+            try:
+                return action()
+            except NotFoundException:
+                return None
+
+        return self._call(find)
 
     @staticmethod
     def _call(action: Any) -> Any:

@@ -44,7 +44,7 @@ class AgentService:
 
     def _make_gate(self, serve: ServeSettings) -> GateServer:
         def check() -> None:
-            # Without a level there is nothing to compare with; the first start was appraised for its launch.
+            # Switched off by rank = 0: then only the first start was appraised, for its launch.
             if self.attestor.active:
                 self.attestor.check(min(serve.deadline, _GATE_SECONDS))
 

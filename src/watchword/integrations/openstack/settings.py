@@ -12,7 +12,7 @@ keystone = ""                                  # identity endpoint; with it ever
 keystone_user = "nova"
 
 [status]
-rank = 0                                       # the level that a start needs, counted from 1, the lowest; 0: any
+rank = 1                                       # the level that a start needs, from 1, the lowest; 0: not checked
 interval = 120                                 # seconds between two attestations
 max_age = 600                                  # seconds that one counts at a start
 """
@@ -67,9 +67,12 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True)
 class StatusSettings:
-    """Section [status]; with ``rank`` 0 the host is not attested but for launches."""
+    """Section [status]; with ``rank`` 0 the host is not attested but for launches.
 
-    rank: int = 0
+    The level that a token asks for is sealed for the authority, so the host's own operator says what later starts need.
+    """
+
+    rank: int = 1
     interval: int = 120
     max_age: int = 600
 
