@@ -19,6 +19,7 @@ from e2e.openstack.trust import Answer, Trust
 __all__ = ["ACTS", "Outcome", "Play"]
 
 PATIENCE = 1200.0  # seconds for a machine under emulation, on a busy machine
+WRITTEN = 40.0  # seconds until a Linux guest has written its first files (30 to age, 5 between two rounds)
 
 
 @dataclass(slots=True)
@@ -184,6 +185,7 @@ class Play:
             self._verdict = self.verify("honest")
             if self._honest.status or self._verdict.status:
                 raise RuntimeError(f"the honest launch failed: {self._honest.said} {self._verdict.said}")
+            time.sleep(WRITTEN)  # whose power is cut before has empty files for host keys at its next start
 
     def power(self, body: dict[str, Any], wanted: str) -> Any:
         """Ask for a change of the honest server's power and wait for ``wanted``; the server."""
