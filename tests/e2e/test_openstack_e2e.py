@@ -19,8 +19,8 @@ REASONS = {
     "rebuild": "the agent: inputs-differ: ",
     "rebuild-same-image": "the agent: token-used-up: ",
     "filter": "the scheduler's filter",
-    "forced-zone": "E2 ",
-    "filter-removed": "E2 ",
+    "forced-zone": "V4 launch-refused, E2 stack-none",
+    "filter-removed": "V4 launch-refused, E2 stack-none",
     "metadata-edited": "the agent: token-unopenable: ",
     "image-swapped": "the agent: inputs-differ: ",
 }
