@@ -15,7 +15,7 @@ from rich.table import Table
 from e2e.openstack.acts import ACTS, Outcome, Play
 from e2e.openstack.cloud import Cloud, checkout
 from e2e.openstack.settings import Places
-from e2e.openstack.spaces import fresh
+from e2e.openstack.spaces import HIDDEN, fresh
 from e2e.openstack.trust import Trust
 
 BAD, GOOD = "cmp1", "cmp2"
@@ -30,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"bin/openstack-e2e: error: no act is called {sorted(unknown)}; --list names them", file=sys.stderr)
         return 1
+    state = (options.state or checkout() / ".e2e" / "openstack").resolve()
+    if any(state.is_relative_to(folder) for folder in HIDDEN):
+        print(f"bin/openstack-e2e: error: --state cannot be below {', '.join(HIDDEN)}", file=sys.stderr)
+        return 1
     console = Console(stderr=options.json, highlight=False)
     start = time.monotonic()
     outcomes: list[Outcome] = []
@@ -37,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         console.print(f"  [dim]{time.monotonic() - start:6.1f} s  {text}[/dim]")
 
-    state = options.state or checkout() / ".e2e" / "openstack"
     places = Places(fresh(state / "run"), checkout(), checkout() / ".venv-openstack")
     cloud = Cloud(places, state / "cache", say)
     trust = Trust(cloud)
@@ -52,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         play = Play(cloud, trust, options.image, GOOD, BAD, say)
         play.prepare()
         say("the cloud is up")
-        names = [name for name in ACTS if not options.only or name in options.only]
-        for number, name in enumerate(names, 1):
+        for number, name in enumerate(options.only or ACTS, 1):
             outcomes.append(_play(console, play, number, name))
         right = all(outcome.right for outcome in outcomes)
         status = 0 if right else 3
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "when every act ended as it must.",
         epilog="Example: bin/openstack-e2e --only good-launch --keep",
     )
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="play this act; may be repeated")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="play this act; may be repeated, in any order")
     parser.add_argument("--list", action="store_true", help="print the names of the acts")
     parser.add_argument("--keep", action="store_true", help="leave the cloud running until Enter or Ctrl-C")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end, progress on stderr")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -219,6 +220,14 @@ class Cloud:
             timeout=600,
         )  # fmt: skip
         return str(made.id)
+
+    def replace_image(self, image: str, disk: Path) -> None:
+        """Put ``disk`` where Glance stores the content of ``image``, with its digests, as only the provider can."""
+        run("cp", "--sparse=always", disk, self.places.state / "glance" / "images" / image)
+        content = disk.read_bytes()
+        md5, sha512 = hashlib.md5(content).hexdigest(), hashlib.sha512(content).hexdigest()
+        run("mariadb", "--no-defaults", "-S", self.places.socket, "glance", "-e",
+            f"update images set checksum='{md5}', os_hash_value='{sha512}' where id='{image}'")  # fmt: skip
 
     def stop(self) -> None:
         """Machines first, then everything else."""

@@ -12,11 +12,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONTROLLER", "TENANT_NET", "Compute", "prepare_controller", "run"]
+__all__ = ["CONTROLLER", "HIDDEN", "TENANT_NET", "Compute", "prepare_controller", "run"]
 
 CONTROLLER = "10.30.0.1"
 TENANT_NET = "10.20.0"
 TENANT_BRIDGE = "br-tenant"
+_EMPTY, _COVERED = ("/tmp", "/run"), ("/etc", "/var/lib", "/var/cache")
+HIDDEN = (*_EMPTY, *_COVERED)  # our own in the controller's namespace: nothing outside can be reached below them
 _HOLDER = """
 set -e
 hostname {name}
@@ -89,9 +91,9 @@ class Compute:
 
 def prepare_controller(state: Path, computes: list[Compute]) -> None:
     """Mounts and networks of the controller. What is written to /etc and /var/lib stays in memory, and ends with us."""
-    for folder in ("/tmp", "/run"):
+    for folder in _EMPTY:
         run("mount", "-t", "tmpfs", "tmpfs", folder)
-    for folder in ("/etc", "/var/lib", "/var/cache"):
+    for folder in _COVERED:
         upper, work = (Path("/run/above", folder.strip("/").replace("/", "-"), kind) for kind in ("upper", "work"))
         upper.mkdir(parents=True)
         work.mkdir()
