@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "when every act ended as it must.",
         epilog="Example: bin/openstack-e2e --only good-launch --keep",
     )
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="play this act; may be repeated, in any order")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="play this act; may be repeated, in any order"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the acts")
     parser.add_argument("--keep", action="store_true", help="leave the cloud running until Enter or Ctrl-C")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end, progress on stderr")
