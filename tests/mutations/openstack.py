@@ -29,7 +29,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "L2",
         _BUILDS,
-        "            if tuple(state for image in held.values() for state in image.states) != measured:",
+        "            if _fingerprint(state for image in held.values() for state in image.states) != measured:",
         "            if False:",
         (_HOOK + "test_the_first_start_is_of_what_was_measured",),
     ),
