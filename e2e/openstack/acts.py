@@ -54,7 +54,13 @@ class Play:
         self._honest: Answer | None = None
         self._verdict: Answer | None = None
         self._other = ""
+        self._number = 1
         self._read: dict[str, int] = {}
+
+    @property
+    def machine(self) -> str:
+        """The name of the honest server."""
+        return f"honest-{self._number}"
 
     @property
     def verdict(self) -> Answer:
@@ -169,8 +175,9 @@ class Play:
 
     def forget_honest(self) -> None:
         """The honest server is not what it was: the next act gets a new one."""
-        self.remove("honest")
+        self.remove(self.machine)
         self._honest = self._verdict = None
+        self._number += 1  # the tenant's records have one launch of a name
 
     def remove(self, name: str) -> None:
         found = self.cloud.api.compute.find_server(name, ignore_missing=True)
@@ -181,16 +188,16 @@ class Play:
     def honest(self) -> None:
         """Have the server that was launched as it should be, running on the good host."""
         if self._honest is None:
-            self._honest = self.launch("honest")
-            self._verdict = self.verify("honest")
+            self._honest = self.launch(self.machine)
+            self._verdict = self.verify(self.machine)
             if self._honest.status or self._verdict.status:
                 raise RuntimeError(f"the honest launch failed: {self._honest.said} {self._verdict.said}")
             time.sleep(WRITTEN)  # whose power is cut before has empty files for host keys at its next start
 
     def power(self, body: dict[str, Any], wanted: str) -> Any:
         """Ask for a change of the honest server's power and wait for ``wanted``; the server."""
-        self.action("honest", body)
-        server = self.settle("honest")
+        self.action(self.machine, body)
+        server = self.settle(self.machine)
         if server.status != wanted:
             raise RuntimeError(
                 f"{next(iter(body))} of an honest server on a good host: {server.status}, {self.events('honest')[:2]}"
@@ -251,7 +258,7 @@ def good_launch(play: Play) -> Outcome:
     """The scheduler picks the good host, the machine boots, and proves itself."""
     outcome = Outcome("An honest provider", "launches the machine where the scheduler puts it")
     play.honest()
-    server, verdict = play.show("honest"), play.verdict
+    server, verdict = play.show(play.machine), play.verdict
     outcome.details = {"verify": verdict.document, "host": server.compute_host}
     outcome.right = server.compute_host == play.good and verdict.document.get("verdict") == "trusted"
     outcome.stopped_by = "nothing: this is how it should be"
@@ -308,12 +315,12 @@ def forced_migration(play: Play) -> Outcome:
     outcome = Outcome("Forced live migration", f"moves the running machine to {play.bad} (API 2.60, force)")
     play.honest()
     body = {"os-migrateLive": {"host": play.bad, "block_migration": "auto", "force": True}}
-    answer = play.action("honest", body, "2.60")
+    answer = play.action(play.machine, body, "2.60")
     time.sleep(3)
-    server = play.settle("honest")
-    events = play.events("honest")
+    server = play.settle(play.machine)
+    events = play.events(play.machine)
     [migration, *_] = list(play.cloud.api.compute.migrations(instance_uuid=server.id)) or [None]
-    verdict = play.verify("honest")
+    verdict = play.verify(play.machine)
     outcome.details = {"answer": answer.text[:300], "events": events[:4], "verify": verdict.document}
     outcome.nova_said = f"{server.status} on {server.compute_host}, migration {migration and migration.status}"
     said = play.hook_said(play.bad)
@@ -328,7 +335,7 @@ def forced_migration(play: Play) -> Outcome:
     if server.compute_host != play.good:
         play.forget_honest()
     elif server.status == "ERROR":  # what nova calls a machine that still runs where it ran
-        play.action("honest", {"os-resetState": {"state": "active"}})
+        play.action(play.machine, {"os-resetState": {"state": "active"}})
     return outcome
 
 
@@ -338,12 +345,12 @@ def stop_and_start(play: Play) -> Outcome:
     play.honest()
     play.power({"os-stop": None}, "SHUTOFF")
     with host_gone_bad(play):
-        play.action("honest", {"os-start": None})
+        play.action(play.machine, {"os-start": None})
         time.sleep(3)
-        server = play.settle("honest")
+        server = play.settle(play.machine)
         _not_started(play, outcome, server)
     play.power({"os-start": None}, "ACTIVE")
-    verdict = play.verify("honest")
+    verdict = play.verify(play.machine)
     outcome.details["verify_afterwards"] = verdict.document
     outcome.right = outcome.right and verdict.status == 0
     outcome.tenant_saw += "; trusted again after the host was booted anew"
@@ -355,12 +362,12 @@ def hard_reboot(play: Play) -> Outcome:
     outcome = Outcome("Hard reboot", "reboots the machine hard after the host went bad")
     play.honest()
     with host_gone_bad(play):
-        play.action("honest", {"reboot": {"type": "HARD"}})
+        play.action(play.machine, {"reboot": {"type": "HARD"}})
         time.sleep(3)
-        server = play.settle("honest")
+        server = play.settle(play.machine)
         _not_started(play, outcome, server)
     play.power({"reboot": {"type": "HARD"}}, "ACTIVE")
-    verdict = play.verify("honest")
+    verdict = play.verify(play.machine)
     outcome.details["verify_afterwards"] = verdict.document
     outcome.right = outcome.right and verdict.status == 0
     outcome.tenant_saw += "; trusted again after the host was booted anew"
@@ -368,10 +375,10 @@ def hard_reboot(play: Play) -> Outcome:
 
 
 def _not_started(play: Play, outcome: Outcome, server: Any) -> None:
-    events = play.events("honest")
+    events = play.events(play.machine)
     said = play.hook_said(play.good)
     running = play.running(play.good)
-    verdict = play.verify("honest", 20)
+    verdict = play.verify(play.machine, 20)
     outcome.nova_said = f"{server.status}: {_reason(fault(server)) or events[0][:200]}"
     outcome.stopped_by = f"the hook: {said}" if said else "nothing of ours"
     outcome.tenant_saw = _sentence(verdict)
@@ -385,7 +392,7 @@ def rescued(play: Play) -> Outcome:
     play.honest()
     _tampered(play, outcome, {"rescue": {"rescue_image_ref": play.other_image()}}, "launch-detour")
     play.power({"reboot": {"type": "HARD"}}, "ACTIVE")  # the way back, from the tenant's own disk
-    verdict = play.verify("honest")
+    verdict = play.verify(play.machine)
     outcome.details["verify_afterwards"] = verdict.document
     outcome.right = outcome.right and verdict.status == 0
     outcome.tenant_saw += "; trusted again after a hard reboot"
@@ -396,7 +403,7 @@ def rebuilt(play: Play) -> Outcome:
     """Nova replaces the disk and keeps name, address and metadata."""
     outcome = Outcome("Rebuild", "rebuilds the machine from an image of its own")
     play.honest()
-    _tampered(play, outcome, {"rebuild": {"imageRef": play.other_image()}}, "inputs-differ")
+    _tampered(play, outcome, {"rebuild": {"imageRef": play.other_image()}}, "token-used-up")  # comes before the disk
     play.forget_honest()
     return outcome
 
@@ -413,11 +420,11 @@ def rebuilt_from_the_same(play: Play) -> Outcome:
 def _tampered(play: Play, outcome: Outcome, body: dict[str, Any], code: str) -> None:
     """The honest machine becomes another one: the agent refuses it for the reason ``code``, and it does not run."""
     play.agent_said(play.good)  # what it said before is not about this
-    play.action("honest", body)
+    play.action(play.machine, body)
     time.sleep(3)
-    server = play.settle("honest")
+    server = play.settle(play.machine)
     _caught(play, outcome, server, code)
-    outcome.details["events"] = play.events("honest")[:3]
+    outcome.details["events"] = play.events(play.machine)[:3]
     outcome.right = outcome.right and server.id not in play.running(play.good)
 
 

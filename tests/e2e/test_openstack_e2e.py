@@ -16,7 +16,7 @@ REASONS = {
     "hard-reboot": "the hook: ",
     "forced-migration": "the hook on cmp1: ",
     "rescue": "the agent: launch-detour: ",
-    "rebuild": "the agent: inputs-differ: ",
+    "rebuild": "the agent: token-used-up: ",
     "rebuild-same-image": "the agent: token-used-up: ",
     "filter": "the scheduler's filter",
     "forced-zone": "V4 launch-refused, E2 stack-none",
