@@ -20,6 +20,7 @@ from watchword.errors import UsageError
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
+    from watchword.authority.store import StackInfo
 
 __all__ = [
     "FILE",
@@ -27,6 +28,7 @@ __all__ = [
     "date",
     "duration",
     "emit_rows",
+    "find_stack",
     "one",
     "opened",
     "passphrase",
@@ -96,6 +98,12 @@ def one(rows: tuple[T, ...], text: str, identity: Callable[[T], str], what: str)
             hint=f"give its id, or {_MIN_PREFIX} digits of it or more",
         )
     return found[0]
+
+
+def find_stack(rows: tuple[StackInfo, ...], name: str) -> StackInfo:
+    """The release that ``name`` (digest, its first digits, or NAME@VERSION) stands for. Raises UsageError."""
+    named = [row for row in rows if f"{row.name}@{row.version}" == name]
+    return named[0] if len(named) == 1 else one(rows, name, lambda row: row.digest.hex(), "stack")
 
 
 def unix_time(text: str) -> int:

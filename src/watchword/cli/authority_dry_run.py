@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from watchword.cli.authority_common import MAX_SMALL_FILE, one, opened, unix_time, where
+from watchword.cli.authority_common import MAX_SMALL_FILE, find_stack, one, opened, unix_time, where
 from watchword.cli.output import emit, note
 from watchword.cli.profile import read_bounded
 from watchword.errors import Rejected, UsageError
@@ -81,12 +81,6 @@ def dry_run_command(
         return 0
     note("nothing was changed")
     return Rejected.exit_status
-
-
-def find_stack(rows: tuple[StackInfo, ...], name: str) -> StackInfo:
-    """The release that ``name`` (digest, its first digits, or NAME@VERSION) stands for. Raises UsageError."""
-    named = [row for row in rows if f"{row.name}@{row.version}" == name]
-    return named[0] if len(named) == 1 else one(rows, name, lambda row: row.digest.hex(), "stack")
 
 
 def _release(store: Store, rows: tuple[StackInfo, ...], text: str) -> Any:

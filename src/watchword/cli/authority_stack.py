@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from watchword.cli.authority_common import FILE, date, duration, emit_rows, one, opened, shown, unix_time, where
-from watchword.cli.authority_dry_run import find_stack
+from watchword.cli.authority_common import (
+    FILE,
+    date,
+    duration,
+    emit_rows,
+    find_stack,
+    one,
+    opened,
+    shown,
+    unix_time,
+    where,
+)
 from watchword.cli.output import emit, note
 from watchword.cli.profile import read_bounded
 from watchword.errors import UsageError

@@ -17,11 +17,12 @@ from enum import StrEnum
 
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.launch import challenge
+from watchword.launch.evidence import verify_evidence
 from watchword.policy.appraise import Appraisal, appraise, covers
 from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
 from watchword.verify.ak import VerifiedAk
-from watchword.verify.host import VerifiedHost, verify_host
+from watchword.verify.host import VerifiedHost
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen
@@ -181,7 +182,9 @@ def attest(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known
         reply_key=reply_key,
     )
     try:
-        host = _verify(evidence, bound, selections, known.ak, known)
+        host = verify_evidence(
+            evidence, known, ak=known.ak, bound=bound, selections=selections, max_ahead=_most_patient(known.profiles)
+        )
     except Rejected as refusal:
         if is_own(refusal):  # old evidence does not fit what is on file by now, and says nothing about the host
             _check_new(Attest.parse(evidence.attest).clock_info, known.last)
@@ -203,7 +206,7 @@ def appraise_all(host: VerifiedHost, known: OnFile, now: int, challenged_at: int
 def _asked(evidence: Evidence) -> Selections:
     """The PCRs that the quote says it covers. The nonce tells whether those were asked for; the quote, whether it does.
 
-    ``verify_host`` is then given the same selection, so that a quote about others has no nonce.
+    ``verify_evidence`` is then given the same selection, so that a quote about others has no nonce.
     """
     try:
         attested = Attest.parse(evidence.attest).attested
@@ -214,27 +217,9 @@ def _asked(evidence: Evidence) -> Selections:
     return attested.selections
 
 
-def _verify(evidence: Evidence, bound: bytes, selections: Selections, ak: VerifiedAk, known: OnFile) -> VerifiedHost:
-    try:
-        return verify_host(
-            ak=ak,
-            revoked=known.revoked,
-            attest=evidence.attest,
-            signature=evidence.signature,
-            pcrs=evidence.pcrs,
-            event_log=evidence.event_log,
-            ima_log=evidence.ima_log,
-            binding=bound,
-            selections=selections,
-            last=known.last,
-            seen=known.seen,
-            max_ahead=max(profile.max_log_ahead for profile in known.profiles),
-            known=known.files,
-            ima_from=evidence.ima_from,
-            state=known.runtime,
-        )
-    except MalformedError as error:
-        raise Rejected(Finding("C1", "evidence-malformed", error.message)) from None
+def _most_patient(profiles: Sequence[Profile]) -> int:
+    """How far a log may run ahead by any of the profiles; each has its own last word (``policy.checks``)."""
+    return max(profile.max_log_ahead for profile in profiles)
 
 
 def is_own(refusal: Rejected) -> bool:

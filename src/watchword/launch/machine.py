@@ -24,8 +24,9 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.crypto.token import open_token
-from watchword.errors import Finding, MalformedError, Rejected
+from watchword.errors import Finding, Rejected
 from watchword.launch import challenge, release
+from watchword.launch.evidence import verify_evidence
 from watchword.launch.receipt import Decision, FindingRecord, StackRecord, launch_key
 from watchword.policy.appraise import Appraisal, Approved, appraise
 from watchword.policy.ear import submodule_of
@@ -34,7 +35,7 @@ from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
 from watchword.policy.stack import CompiledStack
 from watchword.verify.ak import VerifiedAk
-from watchword.verify.host import VerifiedHost, verify_host
+from watchword.verify.host import VerifiedHost
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.known_files import KnownFiles
 from watchword.verify.quote import LastSeen
@@ -42,7 +43,6 @@ from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.evidence import Evidence, binding
 from watchword.wire.messages import Release
 from watchword.wire.token import TokenBody, token_id
-from watchword.wire.tpm.pcr import Selections
 
 __all__ = ["Known", "Launch", "State", "pseudonym"]
 
@@ -156,7 +156,14 @@ class Launch:
         self.known_runtime = (known.seen, known.runtime)
         try:
             ak, profile = self._prerequisites(known)
-            self.host = self._verify(ak, profile.selections(), known, profile.max_log_ahead)
+            self.host = verify_evidence(
+                self.evidence,
+                known,
+                ak=ak,
+                bound=self.bound,
+                selections=profile.selections(),
+                max_ahead=profile.max_log_ahead,
+            )
             challenged_at = self.nonce_expires - challenge.LIFETIME
             self._appraisal = appraise(self.host, profile, known.releases, self.now, challenged_at=challenged_at)
             self._approved = self._appraisal.approve(self.grant.level)  # F2
@@ -250,29 +257,6 @@ class Launch:
                 hint="Give the profile to the authority: watchword authority profile add FILE.",
             )  # fmt: skip
         return known.ak, known.profile
-
-    def _verify(self, ak: VerifiedAk, selections: Selections, known: Known, max_ahead: int) -> VerifiedHost:
-        evidence = self.evidence
-        try:
-            return verify_host(
-                ak=ak,
-                revoked=known.revoked,
-                attest=evidence.attest,
-                signature=evidence.signature,
-                pcrs=evidence.pcrs,
-                event_log=evidence.event_log,
-                ima_log=evidence.ima_log,
-                binding=self.bound,
-                selections=selections,
-                last=known.last,
-                seen=known.seen,
-                max_ahead=max_ahead,
-                known=known.files,
-                ima_from=evidence.ima_from,
-                state=known.runtime,
-            )
-        except MalformedError as error:
-            raise Rejected(Finding("C1", "evidence-malformed", error.message)) from None
 
     def _refuse(self, rejected: Rejected) -> NoReturn:
         self.refuse(rejected)
