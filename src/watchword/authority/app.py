@@ -17,7 +17,9 @@ from watchword.authority.keyring import Keyring
 from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
 from watchword.authority.problems import Problem, handlers
+from watchword.authority.readiness import Readiness
 from watchword.authority.routes.catalogue import get_profile, get_stacks
+from watchword.authority.routes.health import get_health, get_ready
 from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.log import get_checkpoint, get_newest_checkpoint, get_tile
@@ -96,6 +98,8 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/launches/{launch_id}/standing", get_standing, methods=["GET"]),
             Route("/v1/host-states", post_host_states, methods=["POST"]),
             Route("/v1/status", get_status, methods=["GET"]),
+            Route("/v1/health", get_health, methods=["GET"]),
+            Route("/v1/ready", get_ready, methods=["GET"]),
             Route("/v1/checkpoint", get_newest_checkpoint, methods=["GET"]),
             Route("/checkpoint", get_checkpoint, methods=["GET"]),
             Route("/tile/{path:path}", get_tile, methods=["GET"]),
@@ -105,7 +109,19 @@ def create_app(services: Services) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.services = services
+    app.state.readiness = _readiness(services)
     return app
+
+
+def _readiness(services: Services) -> Readiness:
+    """What every decision needs: a transaction that writes, the keys, a signed checkpoint."""
+
+    def write() -> None:
+        with services.store.transaction():
+            pass
+
+    checks = {"store": write, "keys": services.keyring, "log": lambda: services.log.newest(services.keyring())}
+    return Readiness(checks)
 
 
 def _prune(services: Services) -> None:

@@ -40,6 +40,8 @@ PROBLEMS: Final = {
     "rate-limited": (429, "This was asked for too often"),
     "profiles-full": (507, "This authority keeps no more profiles"),
     "overloaded": (503, "The service has more to do than it can"),
+    "not-ready": (503, "The service cannot do its work now"),
+    "stopping": (503, "The service is about to stop"),
     "internal": (500, "The service failed; the fault is its own"),
     "misconfigured": (500, "The service is not set up as it should be"),
 }

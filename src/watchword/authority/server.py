@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import time
 from asyncio import TimerHandle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -17,6 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from watchword.authority import tls
 from watchword.authority.keyring import Keyring
 from watchword.authority.problems import MEDIA_TYPE, raw_problem
+from watchword.authority.readiness import Readiness
+from watchword.authority.systemd import Notifier
 from watchword.errors import Unavailable, UsageError
 
 __all__ = ["Address", "bind", "make_server", "run"]
@@ -60,8 +65,13 @@ def bind(address: Address) -> tuple[socket.socket, Address]:
     return listener, Address(address.host, listener.getsockname()[1])
 
 
-def make_server(app: Starlette, ring: Keyring, ready: Callable[[], None]) -> uvicorn.Server:
-    """The server of ``app``; ``ready`` is called once connections are accepted, ``should_exit`` ends it."""
+def make_server(
+    app: Starlette, ring: Keyring, ready: Callable[[], None], *, drain_seconds: float = 0.0
+) -> uvicorn.Server:
+    """The server of ``app``; ``ready`` is called once connections are accepted, ``should_exit`` ends it.
+
+    A signal first makes it not ready, and ends it ``drain_seconds`` later; a second one ends it at once.
+    """
     config = uvicorn.Config(
         app,
         http=_PatientProtocol,
@@ -76,24 +86,55 @@ def make_server(app: Starlette, ring: Keyring, ready: Callable[[], None]) -> uvi
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_context_factory=lambda _config, _default: tls.server_context(*ring.tls_files, ring.passphrase),
     )
-    return _Server(config, ready)
+    return _Server(config, ready, app.state.readiness, drain_seconds)
 
 
-def run(app: Starlette, ring: Keyring, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer requests on ``listener`` until SIGTERM or SIGINT, then finish what was begun."""
-    server = make_server(app, ring, ready)
+def run(
+    app: Starlette,
+    ring: Keyring,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    *,
+    drain_seconds: float = 0.0,
+) -> None:
+    """Answer requests on ``listener`` until SIGTERM or SIGINT, ``drain_seconds`` longer, then finish what was begun."""
+    server = make_server(app, ring, ready, drain_seconds=drain_seconds)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], readiness: Readiness, drain_seconds: float
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._readiness, self._drain_seconds = ready, readiness, drain_seconds
+        self._systemd = Notifier.from_environment(os.environ, os.getpid())
+        self._stop_at: float | None = None
+        self._told_stopping = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+        self._systemd.ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._readiness.stop()
+        if self._stop_at is None and self._drain_seconds:
+            self._captured_signals.append(sig)
+            self._stop_at = time.monotonic() + self._drain_seconds
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, from the event loop: a loop that hangs gives no sign of life."""
+        self._systemd.alive()
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        if (self.should_exit or self._stop_at is not None) and not self._told_stopping:
+            self._told_stopping = True
+            self._systemd.stopping()
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +80,13 @@ authority.add_command(dry_run_command)
     show_default=True,
     help="Keep the newest evidence of each host, for dry runs.",
 )
+@click.option(
+    "--drain-seconds",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 300),
+    help="When told to stop, answer so long as not ready before closing.",
+)
 @where
 def serve(
     listen: str,
@@ -86,6 +94,7 @@ def serve(
     host_names: tuple[str, ...],
     ready_file: Path | None,
     keep_evidence: bool,
+    drain_seconds: float,
     data: Path,
     passphrase_file: Path | None,
     as_json: bool,
@@ -115,7 +124,8 @@ def serve(
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
         app = create_app(Services(Launches(store, keyring, keep_evidence=keep_evidence), store, keyring))
-        run(app, ring, listener, lambda: _announce(ring, reached.url, ready_file, as_json))
+        ready = partial(_announce, ring, reached.url, ready_file, as_json)
+        run(app, ring, listener, ready, drain_seconds=drain_seconds)
     note("stopped")
 
 
