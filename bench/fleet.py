@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -58,7 +58,6 @@ class Emitter:
     tpm: SoftTpm
     clock: int = 60_000
     pending: Challenge | None = None
-    sent: list[float] = field(default_factory=list)
 
     @property
     def host_id(self) -> bytes:
@@ -114,15 +113,16 @@ class Line:
 
 
 def attest_once(line: Line, host: Emitter) -> float:
-    """One attestation; seconds that the host waited."""
+    """One attestation, with the challenge that came with the last one if any; seconds that the host waited."""
     start = time.perf_counter()
-    challenge = line.ask(ChallengeRequest(host.host_id, Purpose.ATTEST, ""))
+    challenge = host.pending or line.ask(ChallengeRequest(host.host_id, Purpose.ATTEST, ""))
     if not isinstance(challenge, Challenge):
         raise RuntimeError(f"no challenge: {challenge}")
     request, key = host.evidence(challenge)
     answer = line.ask(request, key)
     if not isinstance(answer, Attested) or answer.state != "trusted":
         raise RuntimeError(f"not trusted: {answer}")
+    host.pending = answer.next
     return time.perf_counter() - start
 
 
@@ -175,5 +175,5 @@ def run(hosts: int = 200, times: int = 5, connections: int = 4) -> Iterator[Figu
         note = f"{name}; {rate:.0f} attestations a second with the hosts on the same machine"
         yield Figure("attestation, authority CPU", spent, spent, spent, len(waits), note)
         waits.sort()
-        note = f"{name}; p99 {waits[int(len(waits) * 0.99)] / 1000:.1f} ms, challenge included"
+        note = f"{name}; p99 {waits[int(len(waits) * 0.99)] / 1000:.1f} ms"
         yield Figure("attestation, wait", median(waits), waits[0], waits[-1], len(waits), note)

@@ -61,7 +61,7 @@ def evidence(host: TestHost) -> tuple[Evidence, bytes]:
 def test_a_good_host_is_trusted_for_the_time_of_a_lease(world: World) -> None:
     host = world.host()
     found = host.attest()
-    assert found == Attested("trusted", "full", 2, world.now + LEASE)
+    assert replace(found, next=None) == Attested("trusted", "full", 2, world.now + LEASE)
     assert standing_now(state(world, host), world.now + LEASE - 1, revoked=False) == ("trusted", "")
     standing, reason = standing_now(state(world, host), world.now + LEASE, revoked=False)
     assert (standing, reason) == ("stale", "the host has not attested in time")
@@ -311,6 +311,7 @@ def test_a_quote_of_another_kind_is_refused_before_anything_else(world: World) -
 
 def test_the_agent_comes_back_in_time_and_not_all_at_once() -> None:
     assert 108 <= pause(360, 0, None, 0.0) <= pause(360, 0, None, 1.0) <= 132
+    assert pause(240, 0, None, 0.5, 2) == 120
     assert pause(360, 0, 30, 0.5) == 30
     assert pause(-10, 0, None, 0.5) == 5
     failures = [pause(None, n, None, 0.5) for n in range(1, 9)]
@@ -333,5 +334,6 @@ def test_the_agent_goes_on_after_a_failure() -> None:
         return len(waits) == 3
 
     outcomes = list(keep_attesting(once, lambda: 100, wait))
+    assert 90 <= waits[2] <= 110
     assert [type(outcome.error) for outcome in outcomes] == [Unavailable, MalformedError, type(None)]
     assert waits[0] < waits[1] < waits[2]

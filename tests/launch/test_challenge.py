@@ -33,6 +33,14 @@ def test_a_good_nonce() -> None:
         assert challenge.check(KEY, nonce, **FOR, now=now) == NOW + challenge.LIFETIME
 
 
+def test_a_nonce_to_attest_with_lasts_longer() -> None:
+    nonce, good = issue(purpose=Purpose.ATTEST), {**FOR, "purpose": Purpose.ATTEST}
+    for now in (NOW, NOW + challenge.ATTEST_LIFETIME):
+        assert challenge.check(KEY, nonce, **good, now=now) == NOW + challenge.ATTEST_LIFETIME
+    for now in (NOW - 1, NOW + challenge.ATTEST_LIFETIME + 1):
+        assert reason(nonce, now, purpose=Purpose.ATTEST) == "nonce-expired"
+
+
 @pytest.mark.parametrize("now", [NOW - 1, NOW + challenge.LIFETIME + 1])
 def test_a_nonce_outside_of_its_time(now: int) -> None:
     assert reason(issue(), now) == "nonce-expired"

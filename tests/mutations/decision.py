@@ -11,6 +11,8 @@ _MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "autho
 _ATTEST = "launch/attest.py"
 _STANDING_TESTS = ("tests/launch/test_standing.py",)
 _WATCH_TESTS = ("tests/authority/test_watch.py",)
+_AHEAD_TESTS = ("tests/authority/test_ahead.py",)
+_WATCH = "authority/watch.py"
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
 _TESTS = ("tests/policy/test_appraise.py",)
 _MATCH_TESTS = ("tests/policy/test_match.py",)
@@ -68,14 +70,21 @@ MUTATIONS = (
     Mutation("E5", _APPRAISE, "    _check_quoted(host, profile)\n", "", _TESTS),
     _without("D3", "log_ahead", _WATCH_TESTS),
     Mutation("W1", _ATTEST, "    selections_for(known.profiles)  # W1\n", "", _WATCH_TESTS),
-    Mutation("W2", _ATTEST, "    _check_new(host.pcrs.clock_info, known.last)\n", "", _WATCH_TESTS),
-    Mutation("W2", _ATTEST, "            _check_new(Attest.parse(evidence.attest).clock_info, known.last)\n", "            pass\n", _WATCH_TESTS),
+    Mutation("W2", _ATTEST, "    check_new(host.pcrs.clock_info, known.last)\n", "", _WATCH_TESTS),
     Mutation("W3", _ATTEST, "if self.checked <= now < self.until else", "if self.checked <= now else", _WATCH_TESTS),
     Mutation("W3", _ATTEST, "if self.checked <= now < self.until else", "if now < self.until else", _WATCH_TESTS),
     Mutation("A4", _ATTEST, "    if known.ak is None:\n", "    if False:\n", _WATCH_TESTS),
     Mutation("B5", _LAUNCHES, "        if request.evidence.purpose is not Purpose.ATTEST:", "        if False:", _WATCH_TESTS),
     Mutation("B5", _LAUNCHES, "request.purpose is Purpose.ATTEST and not request.token:", "request.purpose is Purpose.ATTEST:", _WATCH_TESTS),
     Mutation("W2", "authority/watch.py", "            if is_own(refusal):\n", "            if True:\n", _WATCH_TESTS),
+    Mutation("W2", _WATCH, "            check_new(info, tx.last_seen(host_id))", "            pass", _AHEAD_TESTS),
+    Mutation("W2", _WATCH, "            check_new(info, tx.last_seen(evidence.host_id))\n", "", _AHEAD_TESTS),
+    Mutation("W3", _ATTEST, "best, now, challenged_at, challenged_at + lease,", "best, now, now, now + lease,", _AHEAD_TESTS),
+    Mutation("W6", _ATTEST, "    _check_current(evidence, selections, known)\n", "", _AHEAD_TESTS),
+    Mutation("W6", _ATTEST, "    if selections == selections_for(known.profiles) and ", "    if ", _AHEAD_TESTS),
+    Mutation("W6", _ATTEST, " and evidence.ima_from in (0, ends):", ":", _AHEAD_TESTS),
+    Mutation("W6", _ATTEST, "known.runtime is not None and known.continues else 0", "known.runtime is not None else 0", _AHEAD_TESTS),
+    Mutation("E4", _WATCH, "        if may_ask_ahead(profiles):", "        if True:", _AHEAD_TESTS),
     Mutation("W4", "launch/standing.py", "    if about != (keys.authority, launch, profile):", "    if False:", _STANDING_TESTS),
     Mutation("W4", "launch/standing.py", "    if abs(now - statement.time) > MAX_AGE:", "    if False:", _STANDING_TESTS),
     Mutation("W5", "launch/standing.py", "    if host is None:\n", "    if host is None and False:\n", _STANDING_TESTS),

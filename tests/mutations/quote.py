@@ -96,8 +96,10 @@ MUTATIONS = (
         "    if False:",
         _NONCE_TESTS,
     ),
-    Mutation("B6", _CHALLENGE, "    if not now <= expires <= now + LIFETIME:", "    if False:", _NONCE_TESTS),
-    Mutation("B6", _CHALLENGE, "    if not now <= expires <= now + LIFETIME:", "    if now > expires:", _NONCE_TESTS),
+    Mutation("B6", _CHALLENGE, "    if not now <= expires <= now + lifetime(purpose):", "    if False:", _NONCE_TESTS),
+    Mutation(
+        "B6", _CHALLENGE, "    if not now <= expires <= now + lifetime(purpose):", "    if now > expires:", _NONCE_TESTS
+    ),
     Mutation(
         "B6",
         _CHALLENGE,

@@ -1,7 +1,8 @@
 """Shows this host's state to the authority, once or again and again.
 
-The authority says until when its verdict counts; the agent comes back when a third of that time has passed, at a moment
-that differs from host to host, and sooner when the last attempt failed.
+The authority says until when its verdict counts; the agent comes back when a part of that time has passed, at a moment
+that differs from host to host, and sooner when the last attempt failed. With a verdict may come the challenge for the
+next attestation, which is one request then.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from watchword.agent.host import Host
 from watchword.agent.transport import ask, new_reply_key
 from watchword.agent.turn import in_turn
 from watchword.agent.unseal import evidence_for
-from watchword.errors import UsageError, WatchwordError
+from watchword.errors import Rejected, UsageError, WatchwordError
 from watchword.wire.evidence import Purpose
 from watchword.wire.messages import Attested, AttestRequest, Challenge, ChallengeRequest
 
-__all__ = ["Outcome", "attest", "keep_attesting", "pause"]
+__all__ = ["Follower", "Outcome", "attest", "keep_attesting", "pause"]
 
 _SHARE = 3  # a verdict is renewed when this part of its time has passed
+_SHARE_AHEAD = 2  # and here when the next challenge came with it: the verdict's time began before it was given
+_OUTDATED = ("nonce-expired", "nonce-unknown", "challenge-outdated")  # another challenge helps
 _JITTER = 0.2
 _SHORTEST, _LONGEST = 5.0, 600.0  # seconds between two attempts
 _RETRY = 15.0  # seconds after a failure, doubled each time
@@ -34,18 +37,48 @@ class Outcome:
     error: WatchwordError | None = None
 
 
-def attest(host: Host, host_id: bytes) -> Attested:
+def attest(host: Host, host_id: bytes, ahead: Challenge | None = None) -> Attested:
     """Challenge, evidence, verdict. ``host_id`` is what enrolment returned.
+
+    ``ahead`` is a challenge that came with an earlier verdict; when the authority does not want it, it is asked for
+    another one.
 
     Raises :class:`Rejected` with the authority's clause and code when it does not accept the evidence,
     :class:`MalformedError`, :class:`Unavailable`, or a TPM error.
     """
+    request = ChallengeRequest(host_id, Purpose.ATTEST, "")
     with in_turn(host.lock):
-        request = ChallengeRequest(host_id, Purpose.ATTEST, "")
-        challenge = ask(host.exchange, host.keys, request, Challenge)
-        reply_key = new_reply_key()
-        evidence, _ = evidence_for(host, request, challenge, "", reply_key)
-        return ask(host.exchange, host.keys, AttestRequest(evidence), Attested, reply_key)
+        if ahead is not None:
+            try:
+                return _answer(host, request, ahead)
+            except Rejected as refusal:
+                if refusal.code not in _OUTDATED:
+                    raise
+        return _answer(host, request, ask(host.exchange, host.keys, request, Challenge))
+
+
+def _answer(host: Host, request: ChallengeRequest, challenge: Challenge) -> Attested:
+    reply_key = new_reply_key()
+    evidence, _ = evidence_for(host, request, challenge, "", reply_key)
+    return ask(host.exchange, host.keys, AttestRequest(evidence), Attested, reply_key)
+
+
+class Follower:
+    """Attests one host again and again; ``clock`` gives Unix seconds."""
+
+    def __init__(self, host_id: bytes, clock: Callable[[], float]) -> None:
+        self._host_id = host_id
+        self._clock = clock
+        self._ahead: Challenge | None = None
+
+    def attest(self, host: Host) -> Attested:
+        """As :func:`attest`, with the challenge that came with the last verdict while it is good."""
+        ahead, self._ahead = self._ahead, None  # whatever comes of it, it is not used again
+        if ahead is not None and self._clock() >= ahead.expires:
+            ahead = None
+        found = attest(host, self._host_id, ahead)
+        self._ahead = found.next
+        return found
 
 
 def keep_attesting(
@@ -67,19 +100,22 @@ def keep_attesting(
             outcome = Outcome(None, error)
             failures += 1
         yield outcome
-        left = outcome.attested.until - clock() if outcome.attested else None
-        if wait(pause(left, failures, every, random.random())):  # noqa: S311 - spreads load, guards nothing
+        found = outcome.attested
+        left = found.until - clock() if found else None
+        share = _SHARE_AHEAD if found and found.next else _SHARE
+        if wait(pause(left, failures, every, random.random(), share)):  # noqa: S311 - spreads load, guards nothing
             return
 
 
-def pause(left: float | None, failures: int, every: float | None, share: float) -> float:
+def pause(left: float | None, failures: int, every: float | None, chance: float, share: int = _SHARE) -> float:
     """Seconds until the next attempt.
 
     ``left`` are the seconds that the last verdict still counts (None: there is none), ``failures`` how many attempts
-    failed in a row, ``share`` a number from 0 to 1 that differs from host to host.
+    failed in a row, ``chance`` a number from 0 to 1 that differs from host to host, ``share`` the part of the time left
+    after which to come back.
     """
     if left is None:
         base = min(_RETRY * (1 << max(0, min(failures - 1, 6))), every or _LONGEST)
     else:
-        base = every or left / _SHARE
-    return max(_SHORTEST, min(_LONGEST, base)) * (1 - _JITTER / 2 + _JITTER * share)
+        base = every or left / share
+    return max(_SHORTEST, min(_LONGEST, base)) * (1 - _JITTER / 2 + _JITTER * chance)

@@ -130,7 +130,7 @@ class Launches:
 
     def _challenge(self, request: ChallengeRequest, keys: Keyring, now: int) -> Challenge:
         if request.purpose is Purpose.ATTEST and not request.token:
-            return self._watch.challenge(request, keys, now, self._on_file(request.host_id, now))
+            return self._watch.challenge(request.host_id, keys, now)
         if request.purpose is not Purpose.LAUNCH:
             raise Rejected(Finding("B5", "purpose-unknown", "this authority gives out secrets for launches only"))
         grant = open_token(request.token, keys.sealing_keys)

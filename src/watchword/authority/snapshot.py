@@ -27,11 +27,12 @@ _MAX_PROFILES = 1024  # parsed profiles kept
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Whose TPMs are believed, and stack releases, at one ``generation`` of the store."""
+    """Whose TPMs are believed, stack releases, and the ids of watched profiles, at one ``generation`` of the store."""
 
     generation: int
     trusted: Trusted
     releases: tuple[StackRelease, ...]
+    watched: tuple[bytes, ...]
 
     def judges(self, judge: bytes, now: int) -> bool:
         """Whether what is remembered as judged by ``judge`` would be judged alike at ``now`` (Unix seconds)."""
@@ -64,6 +65,7 @@ class Snapshots:
                 generation=generation,
                 trusted=self._read_trusted(),
                 releases=self._compile(),
+                watched=self._store.watched(),
             )
             self._profiles.clear()  # one may have been removed
             return self._snapshot

@@ -22,8 +22,10 @@ from watchword.launch.attest import (
     OnFile,
     Standing,
     attest,
+    check_new,
     is_own,
     judged,
+    may_ask_ahead,
     rejected,
     selections_context,
     selections_for,
@@ -33,9 +35,11 @@ from watchword.policy.profile import Profile
 from watchword.verify.ak import restore_ak
 from watchword.verify.host import VerifiedHost
 from watchword.verify.quote import LastSeen
-from watchword.wire.evidence import Evidence
-from watchword.wire.messages import Attested, Challenge, ChallengeRequest
+from watchword.verify.runtime_state import RuntimeState
+from watchword.wire.evidence import Evidence, Purpose
+from watchword.wire.messages import Attested, Challenge
 from watchword.wire.tpm.algorithms import Alg
+from watchword.wire.tpm.attest import Attest
 
 __all__ = ["Kept", "Watch", "standing_now"]
 
@@ -60,42 +64,40 @@ class Watch:
         self._snapshots = snapshots
         self._keep = keep_evidence
 
-    def challenge(self, request: ChallengeRequest, keys: Keyring, now: int, known: tuple[int, int]) -> Challenge:
+    def challenge(self, host_id: bytes, keys: Keyring, now: int) -> Challenge:
         """A nonce for one attestation, and the PCRs that everybody who is interested in this host wants to see.
 
-        ``known`` is how much of the host's runtime log is on file, and of which boot. Raises Rejected (W1).
+        Raises Rejected (W1).
         """
-        selections = selections_for(self._profiles(request.host_id))
-        nonce = challenge.issue(
-            keys.mac_key,
-            host_id=request.host_id,
-            purpose=request.purpose,
-            token_id=selections_context(selections),
-            now=now,
-            random=secrets.token_bytes(challenge.RANDOM_SIZE),
-        )
-        return Challenge(nonce, selections, now + challenge.LIFETIME, *known)
+        generation, host = self._store.host_now(host_id)
+        snapshot = self._snapshots.at(generation)
+        profiles = self._profiles(snapshot, self._store.interests(host_id))
+        return _challenge(host_id, profiles, snapshot, host.runtime_state if host else None, keys, now)
 
     def attest(self, evidence: Evidence, reply_key: bytes, keys: Keyring, now: int) -> Attested:
         """What the host is worth, by the first profile that it is judged by. Raises Rejected, MalformedError."""
-        profiles = self._profiles(evidence.host_id)
-        before = self._store.states(evidence.host_id)
-        on_file = self._on_file(evidence.host_id, profiles, now)
+        file = self._store.host_file(evidence.host_id)
+        snapshot, before = self._snapshots.at(file.generation), file.states
+        profiles = self._profiles(snapshot, file.interests)
+        on_file = self._on_file(file.host, profiles, snapshot, now)
         try:
             found = attest(evidence, reply_key, now, keys.mac_key, on_file)
         except Rejected as refusal:
             if is_own(refusal):
-                self._fail(evidence.host_id, before, refusal, now)
+                self._fail(evidence, before, refusal, now)
             raise
-        states = {a.profile.id: judged(a, before.get(a.profile.id), now) for a in found.appraisals}
+        states = {a.profile.id: judged(a, before.get(a.profile.id), now, found.challenged_at) for a in found.appraisals}
         kept = None
-        if self._keep and not self._is_kept(evidence, found, now):
+        if self._keep and not _is_kept(file.kept, evidence, found, now):
             kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
         with self._store.transaction() as tx:
             self._remember(tx, evidence.host_id, found, now, on_file)
             self._put(tx, evidence.host_id, before, states, now)
             self.put_evidence(tx, evidence.host_id, now, kept)
-        return _reply(states[profiles[0].id])
+        ahead = None  # a host in good order needs one request for each attestation
+        if may_ask_ahead(profiles):
+            ahead = _challenge(evidence.host_id, profiles, snapshot, found.runtime_state, keys, now)
+        return _reply(states[profiles[0].id], ahead)
 
     def keep(self, evidence: Evidence, host: VerifiedHost, bound: bytes, challenged_at: int) -> Kept | None:
         """Make authentic ``evidence`` ready to be kept; None when this authority keeps none."""
@@ -111,57 +113,43 @@ class Watch:
             self._store.packed(b"".join(quoted)) if quoted else None,
         )
 
-    def _is_kept(self, evidence: Evidence, found: Attestation, now: int) -> bool:
-        """Whether evidence of the same state is on file, and not old: it serves as well as this.
-
-        The PCR values of one boot say which boot log it is; PCR 10 says where its runtime log ends.
-        """
-        on_file = self._store.newest_record(evidence.host_id)
-        if on_file is None or on_file[0] + _KEPT_SECONDS <= now:
-            return False
-        record, host = on_file[1], found.host
-        entries = host.runtime.seen.entries if host.runtime else 0
-        return (record.reset_count, record.entries, record.selections, record.pcrs) == (
-            host.pcrs.clock_info.reset_count,
-            entries,
-            host.pcrs.selections,
-            evidence.pcrs,
-        )
-
     @staticmethod
     def put_evidence(tx: Transaction, host_id: bytes, now: int, kept: Kept | None) -> None:
         """Keep what :meth:`keep` made ready."""
         if kept is not None:
             tx.keep_evidence(host_id, now, kept.record, kept.event_log, kept.ima_from, kept.ima_log)
 
-    def _profiles(self, host_id: bytes) -> list[Profile]:
+    def _profiles(self, snapshot: Snapshot, interests: Sequence[bytes]) -> list[Profile]:
         """Those for all hosts, then those of launches on this one; a profile that was removed is left out."""
-        ids = dict.fromkeys((*self._store.watched(), *self._store.interests(host_id)))
+        ids = dict.fromkeys((*snapshot.watched, *interests))
         return [profile for identity in ids if (profile := self._snapshots.profile(identity)) is not None]
 
-    def _on_file(self, host_id: bytes, profiles: Sequence[Profile], now: int) -> OnFile:
-        generation, host = self._store.host_now(host_id)
-        snapshot = self._snapshots.at(generation)
+    def _on_file(self, host: Host | None, profiles: Sequence[Profile], snapshot: Snapshot, now: int) -> OnFile:
+        """Everything that an appraisal of ``host`` at ``now`` (Unix seconds) needs."""
         if host is None:
             return OnFile(None, False, None, None, profiles, snapshot.releases)
-        return self.on_file(host, profiles, snapshot, now)
-
-    def on_file(self, host: Host, profiles: Sequence[Profile], snapshot: Snapshot, now: int) -> OnFile:
-        """Everything that an appraisal of ``host`` at ``now`` (Unix seconds) needs."""
         ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
         bank = profiles[0].bank if profiles else Alg.SHA256
         files = self._snapshots.known_files(snapshot, bank, now)
-        return OnFile(ak, host.revoked, host.last, host.runtime, profiles, snapshot.releases, files, host.runtime_state)
+        state = host.runtime_state
+        continues = state is not None and snapshot.judges(state.stack, now)
+        return OnFile(
+            ak, host.revoked, host.last, host.runtime, profiles, snapshot.releases, files, state, continues
+        )  # fmt: skip
 
-    def _fail(self, host_id: bytes, before: Mapping[bytes, HostState], refusal: Rejected, now: int) -> None:
+    def _fail(self, evidence: Evidence, before: Mapping[bytes, HostState], refusal: Rejected, now: int) -> None:
         states = {profile_id: rejected(refusal, state, now) for profile_id, state in before.items()}
+        info = Attest.parse(evidence.attest).clock_info
         with self._store.transaction() as tx:
-            self._put(tx, host_id, before, states, now)
+            # Old evidence does not fit what is on file by now, and says nothing about the host.
+            check_new(info, tx.last_seen(evidence.host_id))
+            self._put(tx, evidence.host_id, before, states, now)
 
     @staticmethod
     def _remember(tx: Transaction, host_id: bytes, found: Attestation, now: int, on_file: OnFile) -> None:
         info, runtime = found.host.pcrs.clock_info, found.host.runtime
-        tx.update_seen(host_id, LastSeen(info.reset_count, info.restart_count, info.clock, info.safe), now)
+        if not tx.update_seen(host_id, LastSeen(info.reset_count, info.restart_count, info.clock, info.safe), now):
+            check_new(info, tx.last_seen(host_id))  # W2 again: newer evidence came in between
         if runtime is not None and (runtime.seen, found.runtime_state) != (on_file.seen, on_file.runtime):
             tx.update_runtime(host_id, runtime.seen, found.runtime_state)
 
@@ -173,7 +161,7 @@ class Watch:
         for profile_id, state in states.items():
             previous = before.get(profile_id)
             tx.put_state(host_id, profile_id, state)
-            if state.differs(previous) or state.rebooted(previous):
+            if state.differs(previous, now) or state.rebooted(previous):
                 tx.append_act(
                     now,
                     f"host-{state.standing}",
@@ -186,8 +174,48 @@ class Watch:
                 )
 
 
-def _reply(state: HostState) -> Attested:
-    return Attested(str(state.standing), state.level, state.rank, state.until, state.code, state.reason)
+def _reply(state: HostState, ahead: Challenge | None) -> Attested:
+    return Attested(str(state.standing), state.level, state.rank, state.until, state.code, state.reason, ahead)
+
+
+def _is_kept(kept: tuple[int, Record] | None, evidence: Evidence, found: Attestation, now: int) -> bool:
+    """Whether evidence of the same state is on file, and not old: it serves as well as this.
+
+    The PCR values of one boot say which boot log it is; PCR 10 says where its runtime log ends.
+    """
+    if kept is None or kept[0] + _KEPT_SECONDS <= now:
+        return False
+    record, host = kept[1], found.host
+    entries = host.runtime.seen.entries if host.runtime else 0
+    return (record.reset_count, record.entries, record.selections, record.pcrs) == (
+        host.pcrs.clock_info.reset_count,
+        entries,
+        host.pcrs.selections,
+        evidence.pcrs,
+    )
+
+
+def _challenge(
+    host_id: bytes,
+    profiles: Sequence[Profile],
+    snapshot: Snapshot,
+    state: RuntimeState | None,
+    keys: Keyring,
+    now: int,
+) -> Challenge:
+    """``state`` is how far the runtime log was judged; whichever stack judges now may not have seen that log."""
+    selections = selections_for(profiles)
+    seen = state.seen if state is not None and snapshot.judges(state.stack, now) else None
+    known = (seen.entries, seen.reset_count) if seen else (0, 0)
+    nonce = challenge.issue(
+        keys.mac_key,
+        host_id=host_id,
+        purpose=Purpose.ATTEST,
+        token_id=selections_context(selections),
+        now=now,
+        random=secrets.token_bytes(challenge.RANDOM_SIZE),
+    )
+    return Challenge(nonce, selections, now + challenge.lifetime(Purpose.ATTEST), *known)
 
 
 def standing_now(state: HostState | None, now: int, *, revoked: bool) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from watchword.agent import config as settings
-from watchword.agent.attest import attest, keep_attesting
+from watchword.agent.attest import Follower, keep_attesting
 from watchword.agent.config import Config, Enrolment
 from watchword.agent.enrol import choose_ek, enrol, introduce
 from watchword.agent.export import export, parse_selection
@@ -161,10 +161,11 @@ def attest_command(follow: bool, every: float | None, as_json: bool, **flags: An
     config = _settings(flags)
     enrolment = _enrolment(config)
     end = threading.Event()
+    follower = Follower(enrolment.host_id, time.time)
 
     def once() -> Attested:
         with _host(config, enrolment.ek_kind) as host:
-            return attest(host, enrolment.host_id)
+            return follower.attest(host)
 
     if not follow:
         found = once()

@@ -6,6 +6,10 @@ interested in. A state ends by itself (``until``): nobody has to notice that a h
     W1  there is a profile to judge the host by                  selections_for
     W2  the evidence is newer than what was seen of this host    attest
     W3  a state that was not renewed in time is stale            HostState.at
+    W6  the evidence is what would be asked for now              attest
+
+The challenge for the next attestation can come with a verdict (:func:`may_ask_ahead`). A state therefore counts from
+when the nonce of its evidence was issued, which the host cannot move: a quote that was made early ends early.
 """
 
 from __future__ import annotations
@@ -39,8 +43,10 @@ __all__ = [
     "Standing",
     "appraise_all",
     "attest",
+    "check_new",
     "is_own",
     "judged",
+    "may_ask_ahead",
     "rejected",
     "selections_context",
     "selections_for",
@@ -64,10 +70,10 @@ class Standing(StrEnum):
 class HostState:
     """One host by one profile; times in Unix seconds.
 
-    ``standing`` is as it was at ``checked``; ask :meth:`at` for now. ``level`` and ``rank`` were reached ("" and 0 for
-    none), ``best`` is the highest rank so far; ``since`` is when the standing, the rank or the boot (``reset_count``)
-    last changed. ``code`` and ``reason`` are of the first finding in the way; ``stack`` is the digest (32 bytes, or
-    empty) of the stack that matched.
+    ``checked`` is when the nonce of the evidence was issued; ask :meth:`at` for the standing now. ``level`` and
+    ``rank`` were reached ("" and 0 for none), ``best`` is the highest rank so far; ``since`` is when the standing, the
+    rank or the boot (``reset_count``) last changed. ``code`` and ``reason`` are of the first finding in the way;
+    ``stack`` is the digest (32 bytes, or empty) of the stack that matched.
     """
 
     standing: Standing
@@ -90,16 +96,19 @@ class HostState:
         """Whether the host was started anew since ``previous``, which is no sign of tampering by itself."""
         return previous is not None and self.reset_count != previous.reset_count
 
-    def differs(self, previous: HostState | None) -> bool:
-        """Whether there is something to tell: another standing or level, or the host had fallen silent."""
-        if previous is None or previous.at(self.checked) is Standing.STALE:
+    def differs(self, previous: HostState | None, now: int) -> bool:
+        """Whether there is something to tell: another standing or level, or the host had fallen silent by ``now``."""
+        if previous is None or previous.at(now) is Standing.STALE:
             return True
         return (self.standing, self.rank, self.code) != (previous.standing, previous.rank, previous.code)
 
 
 @dataclass(frozen=True, slots=True)
 class OnFile:
-    """What the authority knows when it attests a host: as for a launch, and the ``profiles`` to judge by."""
+    """What the authority knows when it attests a host: as for a launch, and the ``profiles`` to judge by.
+
+    ``continues`` says whether the runtime log may begin where ``runtime`` ends: whoever judged that still judges alike.
+    """
 
     ak: VerifiedAk | None
     revoked: bool
@@ -109,6 +118,7 @@ class OnFile:
     releases: Sequence[StackRelease]
     files: KnownFiles | None = None
     runtime: RuntimeState | None = None
+    continues: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,12 @@ def selections_for(profiles: Sequence[Profile]) -> Selections:
     return (PcrSelection(bank, tuple(together)), *profiles[0].also)
 
 
+def may_ask_ahead(profiles: Sequence[Profile]) -> bool:
+    """Whether no rule of ``profiles`` wants the challenge to be younger (E4) than one that came with a verdict gets."""
+    ages = (level.rules.max_age_seconds for profile in profiles for level in profile.levels)
+    return min(ages, default=0) >= challenge.ATTEST_LIFETIME
+
+
 def selections_context(selections: Selections) -> bytes:
     """What the nonce of an attestation is issued for, in place of a token: exactly these PCRs (32 bytes)."""
     return hashlib.sha256(b"watchword/attest/1\0" + encode_selections(selections)).digest()
@@ -173,6 +189,7 @@ def attest(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known
         token_id=selections_context(selections),
         now=now,
     )
+    _check_current(evidence, selections, known)
     bound = binding(
         host_id=evidence.host_id,
         nonce=evidence.nonce,
@@ -181,16 +198,11 @@ def attest(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known
         instance="",
         reply_key=reply_key,
     )
-    try:
-        host = verify_evidence(
-            evidence, known, ak=known.ak, bound=bound, selections=selections, max_ahead=_most_patient(known.profiles)
-        )
-    except Rejected as refusal:
-        if is_own(refusal):  # old evidence does not fit what is on file by now, and says nothing about the host
-            _check_new(Attest.parse(evidence.attest).clock_info, known.last)
-        raise
-    _check_new(host.pcrs.clock_info, known.last)
-    challenged_at = expires - challenge.LIFETIME
+    host = verify_evidence(
+        evidence, known, ak=known.ak, bound=bound, selections=selections, max_ahead=_most_patient(known.profiles)
+    )
+    check_new(host.pcrs.clock_info, known.last)
+    challenged_at = expires - challenge.lifetime(evidence.purpose)
     return Attestation(host, appraise_all(host, known, now, challenged_at), bound, challenged_at)
 
 
@@ -222,13 +234,25 @@ def _most_patient(profiles: Sequence[Profile]) -> int:
     return max(profile.max_log_ahead for profile in profiles)
 
 
+def _check_current(evidence: Evidence, selections: Selections, known: OnFile) -> None:
+    """W6: between challenge and evidence, profiles, stacks and the log on file may have moved: nobody's fault."""
+    ends = known.runtime.seen.entries if known.runtime is not None and known.continues else 0
+    if selections == selections_for(known.profiles) and evidence.ima_from in (0, ends):
+        return
+    text = "this authority would ask for other evidence by now"
+    raise Rejected(Finding("W6", "challenge-outdated", text), hint="Ask for a new challenge and quote again.")
+
+
 def is_own(refusal: Rejected) -> bool:
     """Whether what was refused is the host's own word: logs are looked at once its TPM is known to have quoted."""
     return refusal.clause[:1] in _OWN_CLAUSES
 
 
-def _check_new(info: ClockInfo, last: LastSeen | None) -> None:
-    """W2: the TPM's own clock makes every attestation count once, so that no nonce needs to be remembered."""
+def check_new(info: ClockInfo, last: LastSeen | None) -> None:
+    """W2: the TPM's own clock makes every attestation count once, so that no nonce needs to be remembered.
+
+    ``last`` is the newest quote on file. Raises Rejected.
+    """
     if last is not None and (info.reset_count, info.clock) <= (last.reset_count, last.clock):
         text = "evidence of this host that is as new or newer was seen already"
         expected, actual = f"after {last.clock} ms", f"{info.clock} ms"
@@ -237,8 +261,10 @@ def _check_new(info: ClockInfo, last: LastSeen | None) -> None:
         )
 
 
-def judged(appraisal: Appraisal, previous: HostState | None, now: int, lease: int = LEASE) -> HostState:
-    """The state that follows from an appraisal; ``previous`` is the one on file, ``now`` Unix seconds."""
+def judged(
+    appraisal: Appraisal, previous: HostState | None, now: int, challenged_at: int, lease: int = LEASE
+) -> HostState:
+    """The state that follows from an appraisal; ``previous`` is the one on file, times in Unix seconds."""
     best = max(appraisal.rank, previous.best if previous else 0)
     standing = Standing.FAILED if not appraisal.rank else Standing.DEGRADED
     wanted = appraisal.levels[best - 1] if best else appraisal.levels[0]
@@ -248,10 +274,10 @@ def judged(appraisal: Appraisal, previous: HostState | None, now: int, lease: in
     stack = appraisal.release.digest if appraisal.release else b""
     reset_count = appraisal.host.pcrs.clock_info.reset_count
     state = HostState(
-        standing, appraisal.level or "", appraisal.rank, best, now, now, now + lease, reset_count, stack,
-        finding.code if finding else "", _sentence(finding),
+        standing, appraisal.level or "", appraisal.rank, best, now, challenged_at, challenged_at + lease, reset_count,
+        stack, finding.code if finding else "", _sentence(finding),
     )  # fmt: skip
-    return _continued(state, previous)
+    return _continued(state, previous, now)
 
 
 def rejected(refusal: Rejected, previous: HostState, now: int, lease: int = LEASE) -> HostState:
@@ -261,11 +287,11 @@ def rejected(refusal: Rejected, previous: HostState, now: int, lease: int = LEAS
         Standing.FAILED, "", 0, previous.best, now, now, now + lease, previous.reset_count, b"",
         finding.code, _sentence(finding),
     )  # fmt: skip
-    return _continued(state, previous)
+    return _continued(state, previous, now)
 
 
-def _continued(state: HostState, previous: HostState | None) -> HostState:
-    if previous is None or state.differs(previous) or state.rebooted(previous):
+def _continued(state: HostState, previous: HostState | None, now: int) -> HostState:
+    if previous is None or state.differs(previous, now) or state.rebooted(previous):
         return state
     return replace(state, since=previous.since)
 

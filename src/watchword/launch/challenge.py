@@ -14,19 +14,25 @@ from watchword.wire.evidence import Purpose
 from watchword.wire.messages import NONCE_SIZE
 from watchword.wire.reader import Reader, Writer
 
-__all__ = ["LIFETIME", "RANDOM_SIZE", "check", "issue", "nonce_id"]
+__all__ = ["ATTEST_LIFETIME", "LIFETIME", "RANDOM_SIZE", "check", "issue", "lifetime", "nonce_id"]
 
 LIFETIME = 120  # seconds: a slow host needs a few for its quote and its logs
+ATTEST_LIFETIME = 240  # seconds: a host that attests again and again gets its next nonce with a verdict
 RANDOM_SIZE = 16
 _MAC_SIZE = NONCE_SIZE - 8 - RANDOM_SIZE
 
 
+def lifetime(purpose: Purpose) -> int:
+    """Seconds for which a nonce for ``purpose`` is good."""
+    return ATTEST_LIFETIME if purpose is Purpose.ATTEST else LIFETIME
+
+
 def issue(key: bytes, *, host_id: bytes, purpose: Purpose, token_id: bytes, now: int, random: bytes) -> bytes:
-    """A nonce of 48 bytes for one host, purpose and token, good for :data:`LIFETIME` seconds from ``now``.
+    """A nonce of 48 bytes for one host, purpose and token, good from ``now`` on for its :func:`lifetime`.
 
     ``key`` is the authority's MAC key, ``random`` 16 fresh bytes.
     """
-    body = Writer().u64(now + LIFETIME).raw(random).done()
+    body = Writer().u64(now + lifetime(purpose)).raw(random).done()
     return body + _mac(key, body, host_id, purpose, token_id)
 
 
@@ -43,7 +49,7 @@ def check(key: bytes, nonce: bytes, *, host_id: bytes, purpose: Purpose, token_i
             Finding("B6", "nonce-unknown", "this authority did not issue the nonce for this host, purpose and token")
         )
     expires = Reader(body, "nonce").u64()
-    if not now <= expires <= now + LIFETIME:
+    if not now <= expires <= now + lifetime(purpose):
         raise Rejected(
             Finding("B6", "nonce-expired", "the nonce is too old", f"used by {expires}", f"used at {now}"),
             hint="Ask for a new challenge and quote again.",

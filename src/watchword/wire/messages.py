@@ -269,6 +269,7 @@ class Attested:
 
     ``state`` "trusted", "degraded" or "failed"; ``level`` that was reached ("" for none) and its ``rank`` (0 for none);
     ``until`` Unix time at which this ends by itself; ``code`` and ``reason`` of the first finding in the way, if any.
+    ``next`` is the challenge for the next attestation, when the authority gives one ahead.
     """
 
     kind: ClassVar[Kind] = Kind.ATTESTED
@@ -278,16 +279,23 @@ class Attested:
     until: int
     code: str = ""
     reason: str = ""
+    next: Challenge | None = None
 
     def write(self, w: Writer) -> None:
         w.sized16(_clip(self.state)).sized16(_clip(self.level)).u16(self.rank).u64(self.until)
-        w.sized16(_clip(self.code)).sized16(_clip(self.reason))
+        w.sized16(_clip(self.code)).sized16(_clip(self.reason)).u8(self.next is not None)
+        if self.next is not None:
+            self.next.write(w)
 
     @classmethod
     def read(cls, r: Reader) -> Attested:
         state, level = (read_text(r, _MAX_TEXT, name) for name in ("state", "level"))
         rank, until = r.u16(), r.u64()
-        return cls(state, level, rank, until, *(read_text(r, _MAX_TEXT, name) for name in ("code", "reason")))
+        code, reason = (read_text(r, _MAX_TEXT, name) for name in ("code", "reason"))
+        flag = r.u8()
+        if flag > 1:
+            raise r.fail("the flag of the next challenge is neither 0 nor 1")
+        return cls(state, level, rank, until, code, reason, Challenge.read(r) if flag else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import FromClause, Table, bindparam, func, insert, select, tuple_
+from sqlalchemy import FromClause, Select, Table, bindparam, func, insert, select, tuple_
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -20,9 +20,11 @@ __all__ = [
     "GENERATION",
     "HOST",
     "HOSTS",
+    "HOST_FILE",
     "HOST_NOW",
     "INTERESTS",
     "KEEP_EVIDENCE",
+    "LAST_SEEN",
     "LOG_END",
     "MAX_INTERESTS",
     "NEWEST_DECISION",
@@ -73,6 +75,7 @@ HOST: Final = HOSTS.where(schema.hosts.c.host_id == bindparam("host_id"))
 HOST_NOW: Final = select(schema.state.c.generation, *_HOST).select_from(
     _with_seen(schema.state.outerjoin(schema.hosts, schema.hosts.c.host_id == bindparam("host_id")))
 )
+LAST_SEEN: Final = select(schema.last_seen).where(schema.last_seen.c.host_id == bindparam("host_id"))
 UPDATE_SEEN: Final = _advancing(schema.last_seen, "host_id", "reset_count", "restart_count", "clock")
 UPDATE_RUNTIME: Final = _advancing(schema.runtime_seen, "host_id", "reset_count", "entries")
 # No row when the nonce was spent before, else up to when nonces are forgotten.
@@ -117,6 +120,17 @@ STATES: Final = select(schema.host_states).where(schema.host_states.c.host_id ==
 EVIDENCE_RECORD: Final = select(schema.evidence.c.time, schema.evidence.c.record).where(
     schema.evidence.c.host_id == bindparam("host_id")
 )
+# HOST_NOW, and which evidence of that host is on file.
+HOST_FILE: Final[Select[Any]] = select(
+    schema.state.c.generation,
+    *_HOST,
+    schema.evidence.c.time.label("kept_time"),
+    schema.evidence.c.record.label("kept_record"),
+).select_from(
+    _with_seen(schema.state.outerjoin(schema.hosts, schema.hosts.c.host_id == bindparam("host_id"))).outerjoin(
+        schema.evidence, schema.evidence.c.host_id == schema.hosts.c.host_id
+    )
+)
 EVIDENCE_PARTS: Final = (
     select(schema.evidence_parts.c.digest)
     .where(schema.evidence_parts.c.host_id == bindparam("host_id"))
@@ -125,14 +139,13 @@ EVIDENCE_PARTS: Final = (
 EVIDENCE_LOG: Final = select(schema.evidence_logs.c.digest).where(schema.evidence_logs.c.digest == bindparam("digest"))
 
 
-def _replacing(table: Table, *keys: str, newer: str) -> Insert:
+def _replacing(table: Table, *keys: str, newer: str = "") -> Insert:
     """An INSERT that replaces the row with the same ``keys``, unless that row has a later ``newer``."""
     statement = upsert(table)
     others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
-    return statement.on_conflict_do_update(
-        index_elements=list(keys), set_=others, where=statement.excluded[newer] >= table.c[newer]
-    )
+    where = statement.excluded[newer] >= table.c[newer] if newer else None
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=others, where=where)
 
 
-PUT_STATE: Final = _replacing(schema.host_states, "host_id", "profile_id", newer="checked")
+PUT_STATE: Final = _replacing(schema.host_states, "host_id", "profile_id")
 KEEP_EVIDENCE: Final = _replacing(schema.evidence, "host_id", newer="time")

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Selec
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
+from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.record import Decision, verify_record
 from watchword.authority.store.rows import (
     AnchorRow,
@@ -231,6 +232,11 @@ class Store(WatchReads):
         with self._reading() as connection:
             row = connection.execute(statements.HOST_NOW, {"host_id": host_id}).one()
             return row.generation, host_row(row) if row.host_id is not None else None
+
+    def host_file(self, host_id: bytes) -> HostFile:
+        """All that an attestation of a host needs to know, of one moment."""
+        with self._reading_together() as connection:
+            return read_host_file(connection, host_id)
 
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, oldest first."""

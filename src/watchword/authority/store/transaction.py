@@ -172,8 +172,16 @@ class Transaction(AllowedTransaction, WatchTransaction):
         if self._connection.execute(statement).rowcount != 1:
             raise UsageError("host-unknown", f"no host {host_id.hex()} that could be revoked")
 
-    def update_seen(self, host_id: bytes, last: LastSeen, time: int) -> None:
-        """Remember the clock of the newest accepted quote (B9), never an older one's; ``time`` in Unix seconds."""
+    def last_seen(self, host_id: bytes) -> LastSeen | None:
+        """The clock of the newest accepted quote of a host, under the writer's lock (W2)."""
+        row = self._connection.execute(statements.LAST_SEEN, {"host_id": host_id}).first()
+        return LastSeen(row.reset_count, row.restart_count, row.clock, row.safe) if row else None
+
+    def update_seen(self, host_id: bytes, last: LastSeen, time: int) -> bool:
+        """Remember the clock of the newest accepted quote (B9), never an older one's; ``time`` in Unix seconds.
+
+        Returns whether it is the newest.
+        """
         values = {
             "host_id": host_id,
             "reset_count": last.reset_count,
@@ -182,7 +190,7 @@ class Transaction(AllowedTransaction, WatchTransaction):
             "safe": last.safe,
             "time": time,
         }
-        self._connection.execute(statements.UPDATE_SEEN, values)
+        return self._connection.execute(statements.UPDATE_SEEN, values).rowcount == 1
 
     def update_runtime(self, host_id: bytes, runtime: RuntimeSeen, state: RuntimeState | None = None) -> None:
         """Remember how far the runtime log was read in this boot (D6); it never goes back within a boot.

@@ -18,7 +18,7 @@ from watchword.errors import UsageError
 from watchword.launch.attest import HostState, Standing
 from watchword.launch.on_file import Record
 
-__all__ = ["KeptEvidence", "PackedLog", "Placement", "WatchReads", "WatchTransaction", "pack"]
+__all__ = ["KeptEvidence", "PackedLog", "Placement", "WatchReads", "WatchTransaction", "pack", "state_row"]
 
 _MAX_PARTS: Final = 64  # of one runtime log; then they are joined
 _BATCH: Final = 200
@@ -81,7 +81,7 @@ class WatchTransaction(TrustTransaction):
         self._connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=others))
 
     def put_state(self, host_id: bytes, profile_id: bytes, state: HostState) -> None:
-        """Remember what a host is worth by a profile, unless something newer is known already."""
+        """Remember what a host is worth by a profile. Whether something newer is known is for the caller to see."""
         values = {name: getattr(state, name) for name in _STATE_FIELDS}  # asdict() takes ten times as long
         values |= {"host_id": host_id, "profile_id": profile_id, "standing": str(state.standing)}
         self._connection.execute(statements.PUT_STATE, values)
@@ -185,7 +185,9 @@ class WatchReads:
     def states(self, host_id: bytes) -> Mapping[bytes, HostState]:
         """What is known of a host, by profile id."""
         with self._reading() as connection:
-            return {row.profile_id: _state(row) for row in connection.execute(statements.STATES, {"host_id": host_id})}
+            return {
+                row.profile_id: state_row(row) for row in connection.execute(statements.STATES, {"host_id": host_id})
+            }
 
     def states_by(self, profile_id: bytes, hosts: Sequence[bytes] | None = None) -> Mapping[bytes, HostState]:
         """What is known by one profile, of ``hosts`` or of all, by host id."""
@@ -194,7 +196,7 @@ class WatchReads:
         if hosts is not None:
             statement = statement.where(table.c.host_id.in_(hosts))
         with self._reading() as connection:
-            return {row.host_id: _state(row) for row in connection.execute(statement)}
+            return {row.host_id: state_row(row) for row in connection.execute(statement)}
 
     def revoked_hosts(self, hosts: Sequence[bytes]) -> frozenset[bytes]:
         """Those of ``hosts`` that were revoked."""
@@ -209,12 +211,6 @@ class WatchReads:
         with self._reading() as connection:
             known = connection.execute(statements.EVIDENCE_LOG, {"digest": digest}).first()
         return PackedLog(digest, None) if known else pack(data)
-
-    def newest_record(self, host_id: bytes) -> tuple[int, Record] | None:
-        """When evidence of this host was kept last, and what, without its logs."""
-        with self._reading() as connection:
-            row = connection.execute(statements.EVIDENCE_RECORD, {"host_id": host_id}).first()
-        return (row.time, Record.parse(row.record)) if row else None
 
     def evidence(self, after: bytes = b"") -> Iterator[KeptEvidence]:
         """The newest evidence of every host, in the order of host ids from ``after`` on."""
@@ -250,6 +246,7 @@ class WatchReads:
         return KeptEvidence(row.host_id, row.time, Record.parse(row.record), event_log, runtime)
 
 
-def _state(row: Row[Any]) -> HostState:
+def state_row(row: Row[Any]) -> HostState:
+    """What a row says of a host."""
     values = {name: getattr(row, name) for name in _STATE_FIELDS}
     return HostState(**values | {"standing": Standing(row.standing)})
