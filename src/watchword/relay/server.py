@@ -201,8 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
                         raise _Refused(HTTPStatus.BAD_GATEWAY, "relay-reply", "the authority sends too much")
         except httpx2.TimeoutException:
             raise _Refused(HTTPStatus.GATEWAY_TIMEOUT, "relay-slow", "the authority did not answer in time") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
-            raise _Refused(HTTPStatus.BAD_GATEWAY, "relay-upstream", "the authority cannot be reached") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            text = f"the authority cannot be reached ({type(error).__name__})"  # nothing about where it is
+            raise _Refused(HTTPStatus.BAD_GATEWAY, "relay-upstream", text) from None
         return response.status_code, _BINARY if response.status_code == HTTPStatus.OK else _PROBLEM, bytes(body)
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:

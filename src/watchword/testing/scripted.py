@@ -189,6 +189,8 @@ def serve(
             """Quiet."""
 
     class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
         def handle_error(self, request: Any, client_address: Any) -> None:
             """Clients of these tests hang up on purpose."""
 
