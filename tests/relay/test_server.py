@@ -17,7 +17,7 @@ import pytest
 from watchword.agent.transport import RelayExchange, ask
 from watchword.cli.relay import parse_listen
 from watchword.errors import Unavailable, UsageError
-from watchword.relay import server as module
+from watchword.net import server as module
 from watchword.relay.server import Relay
 from watchword.testing.scripted import ScriptedAuthority, serve
 from watchword.wire.evidence import Purpose
@@ -191,7 +191,7 @@ def test_a_trickling_host_is_hung_up_on() -> None:
 
 
 def test_connections_beyond_the_limit_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
     with serve(lambda *_: (200, b"reply")) as upstream, relay(upstream) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         held = [socket.create_connection((host, int(port)), 5) for _ in range(2)]

@@ -8,31 +8,26 @@ host would do better is a 200 that says no (or a 403, as configured), and this h
 from __future__ import annotations
 
 import json
-import re
-import socket
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from typing import Any, ClassVar
+from typing import Any
 
-from watchword.errors import Unavailable, WatchwordError
+from watchword.errors import WatchwordError
 from watchword.integrations.openstack.peer import Peers
 from watchword.integrations.openstack.request import MAX_REQUEST
+from watchword.net.server import PROBLEM, BoundedHandler, BoundedServer, Refused
+from watchword.net.server import problem as document
 
 __all__ = ["Answer", "AgentServer", "problem"]
 
 ROUTE, HEALTH = "/v1/vendordata", "/v1/health"
-_JSON, _PROBLEM = "application/json", "application/problem+json"
-_MAX_CONNECTIONS = 64
+_JSON = "application/json"
 _WORKERS = 16
 _IDLE = 15  # seconds without a byte
-_LENGTH = re.compile(r"[0-9]{1,8}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +41,15 @@ class Answer:
 
 def problem(status: HTTPStatus, code: str, detail: str) -> Answer:
     """A problem document (RFC 9457)."""
-    document = {"type": f"urn:watchword:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
-    return Answer(status, json.dumps(document).encode(), code)
+    return Answer(status, document(status, code, detail), code)
 
 
-class AgentServer(ThreadingHTTPServer):
+class AgentServer(BoundedServer):
     """Listens on ``address`` and ``port`` (0: any free one) and has ``answer(body, token)`` answer nova.
 
     ``token`` is the ``X-Auth-Token`` ("" when there was none); ``health()`` says whether this host could launch;
     ``deadline`` is in seconds for a whole answer. Raises :class:`Unavailable` (``listen``).
     """
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(
         self,
@@ -74,95 +65,42 @@ class AgentServer(ThreadingHTTPServer):
         self.peers = peers
         self.deadline = deadline
         self.workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="answer")
-        self._room = threading.BoundedSemaphore(_MAX_CONNECTIONS)
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            super().__init__((address, port), _Handler)
-        except OSError as error:
-            raise Unavailable("listen", f"cannot listen on {address} port {port}: {error.strerror or error}") from None
-
-    def server_bind(self) -> None:
-        """Bind without the base class's look-up of our own name, which can take long."""
-        TCPServer.server_bind(self)
-
-    @property
-    def url(self) -> str:
-        """The address of the service."""
-        host = str(self.server_address[0])
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        # A socket's time-out starts anew with every byte; this one does not.
-        timer = threading.Timer(self.deadline + _IDLE, _hang_up, [request])
-        timer.daemon = True
-        timer.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            timer.cancel()
-            self._room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        super().__init__(address, port, _Handler, deadline + _IDLE)
 
     def server_close(self) -> None:
         super().server_close()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
-def _hang_up(request: socket.socket) -> None:
-    try:
-        request.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: AgentServer
+    prefix = "agent"
     timeout = _IDLE
-    server_version, sys_version = "watchword-agent", ""
-    protocol_version: ClassVar[str] = "HTTP/1.1"  # type: ignore[misc]  # not a ClassVar in the base class
+    server_version = "watchword-agent"
 
     def do_GET(self) -> None:
-        self.close_connection = True
         if self.path != HEALTH:
-            self._send(problem(HTTPStatus.NOT_FOUND, "agent-route", f"GET {HEALTH} and POST {ROUTE} are here"))
+            self.answer_refused(self._elsewhere())
             return
         state = self.server.health()
         status = HTTPStatus.OK if state.get("ready") else HTTPStatus.SERVICE_UNAVAILABLE
         self._send(Answer(status, json.dumps(state).encode()))
 
     def do_POST(self) -> None:
-        self.close_connection = True
-        refusal, size = self._refusal()
-        if refusal is not None:
-            self._send(refusal)
-            return
-        body = self.rfile.read(size)
-        if len(body) != size:
-            self._send(problem(HTTPStatus.BAD_REQUEST, "agent-short", "the request ended early"))
-            return
-        self._send(self._in_time(body))
+        try:
+            self._send(self._in_time(self._request()))
+        except Refused as refusal:
+            self.answer_refused(refusal)
 
-    def _refusal(self) -> tuple[Answer | None, int]:
-        """Why this request is not read, or its size."""
+    def _request(self) -> bytes:
         if self.path.rstrip("/") != ROUTE:
-            return problem(HTTPStatus.NOT_FOUND, "agent-route", f"GET {HEALTH} and POST {ROUTE} are here"), 0
+            raise self._elsewhere()
         if not self.server.peers.allows(self.client_address[0], self.client_address[1]):
-            return problem(HTTPStatus.FORBIDDEN, "agent-peer", "this user may not ask; see [serve] users"), 0
-        lengths = self.headers.get_all("content-length", [])
-        if len(lengths) != 1 or not _LENGTH.match(lengths[0]) or "transfer-encoding" in self.headers:
-            return problem(HTTPStatus.LENGTH_REQUIRED, "agent-length", "send the length of the request, once"), 0
-        size = int(lengths[0])
-        if not 0 < size <= MAX_REQUEST:
-            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "agent-size", f"1 to {MAX_REQUEST} bytes"), 0
-        return None, size
+            raise self.refused(HTTPStatus.FORBIDDEN, "peer", "this user may not ask; see [serve] users")
+        return b"".join(self.pieces(self.body_size(MAX_REQUEST)))
+
+    def _elsewhere(self) -> Refused:
+        return self.refused(HTTPStatus.NOT_FOUND, "route", f"GET {HEALTH} and POST {ROUTE} are here")
 
     def _in_time(self, body: bytes) -> Answer:
         token = self.headers.get("x-auth-token", "")
@@ -174,25 +112,13 @@ class _Handler(BaseHTTPRequestHandler):
         except RuntimeError:  # the pool is shut down
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "agent-stopping", "the agent is being stopped")
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self.close_connection = True
-        self._send(problem(HTTPStatus(code), "agent-request", HTTPStatus(code).description))
+    def answer_refused(self, refusal: Refused) -> None:
+        self._send(problem(refusal.status, refusal.code, refusal.detail))
 
     def _send(self, answer: Answer) -> None:
-        kind = _JSON if answer.status == HTTPStatus.OK else _PROBLEM
-        self.request_version = self.protocol_version
-        self.send_response(answer.status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(answer.body)))
-        self.send_header("cache-control", "no-store")
-        if answer.code:
-            self.send_header("x-watchword-code", answer.code)
-        self.send_header("connection", "close")
-        self.end_headers()
-        self.wfile.write(answer.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Not the base class's log: it writes what strangers send."""
+        about = {"x_watchword_code": answer.code} if answer.code else {}
+        kind = _JSON if answer.status == HTTPStatus.OK else PROBLEM
+        self.answer(answer.status, kind, answer.body, cache_control="no-store", **about)
 
 
 def log(event: str, **about: object) -> None:

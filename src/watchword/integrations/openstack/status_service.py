@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import TCPServer
-from typing import Any, ClassVar
+from typing import Any
 
 from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
 from watchword.integrations.openstack.server import log_error
+from watchword.net.server import BoundedHandler, BoundedServer, Refused
 from watchword.tenant.http import exchange, pinned_context, problem
 
 __all__ = ["StatusConfig", "StatusServer", "Statuses", "ask_authority"]
 
 _MAX_FILE = 1 << 20
 _MAX_BODY = 128 * 1024
-_LENGTH = re.compile(r"[0-9]{1,7}\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _PAGE = 1000  # hosts in one question
 _TIMEOUT = 10.0
+_SECONDS = 30.0  # for one whole answer
 _GOOD = ("trusted", "degraded")
 Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -166,69 +164,42 @@ def _poll_entry(name: str, entry: Mapping[str, Any] | None) -> dict[str, str]:
     return {"host_name": name, "trust_lvl": state, "vtime": when}
 
 
-class StatusServer(ThreadingHTTPServer):
+class StatusServer(BoundedServer):
     """Serves ``statuses`` over HTTP at ``address`` and ``port``. Raises :class:`Unavailable` (``listen``)."""
-
-    daemon_threads = True
 
     def __init__(self, address: str, port: int, statuses: Statuses) -> None:
         self.statuses = statuses
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            super().__init__((address, port), _Handler)
-        except OSError as error:
-            raise Unavailable("listen", f"cannot listen on {address} port {port}: {error.strerror or error}") from None
-
-    def server_bind(self) -> None:
-        """Bind without the base class's look-up of our own name, which can take long."""
-        TCPServer.server_bind(self)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        super().__init__(address, port, _Handler, _SECONDS)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: StatusServer
+    prefix = "status"
     timeout = 10
-    server_version, sys_version = "watchword-status", ""
-    protocol_version: ClassVar[str] = "HTTP/1.1"  # type: ignore[misc]  # not a ClassVar in the base class
+    server_version = "watchword-status"
 
     def do_GET(self) -> None:
         if self.path == "/v1/hosts":
-            self._send(HTTPStatus.OK, self.server.statuses.document())
+            self._send(self.server.statuses.document())
         else:
-            self._problem(HTTPStatus.NOT_FOUND, "not-found", "GET /v1/hosts and POST …/PollHosts are here")
+            self.answer_refused(self._elsewhere())
 
     def do_POST(self) -> None:
-        length = self.headers.get("content-length", "")
-        if not _LENGTH.match(length) or int(length) > _MAX_BODY:
-            self._problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"at most {_MAX_BODY} bytes")
-            return
-        body = self.rfile.read(int(length))
         try:
-            if self.path.endswith("/PollHosts"):
-                self._send(HTTPStatus.OK, self.server.statuses.poll(_names(body)))
-            else:
-                self._problem(HTTPStatus.NOT_FOUND, "not-found", "GET /v1/hosts and POST …/PollHosts are here")
+            if not self.path.endswith("/PollHosts"):
+                raise self._elsewhere()
+            body = b"".join(self.pieces(self.body_size(_MAX_BODY)))
+            self._send(self.server.statuses.poll(_names(body)))
         except MalformedError as error:
-            self._problem(HTTPStatus.BAD_REQUEST, error.code, error.message)
+            self.answer_refused(Refused(HTTPStatus.BAD_REQUEST, error.code, error.message))
+        except Refused as refusal:
+            self.answer_refused(refusal)
 
-    def _problem(self, status: HTTPStatus, code: str, detail: str) -> None:
-        document = {"type": f"urn:watchword:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
-        self._send(status, document)
+    def _elsewhere(self) -> Refused:
+        return self.refused(HTTPStatus.NOT_FOUND, "route", "GET /v1/hosts and POST …/PollHosts are here")
 
-    def _send(self, status: HTTPStatus, document: Mapping[str, Any]) -> None:
-        body = json.dumps(document).encode()
-        self.close_connection = True
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.send_header("connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Not the base class's log: it writes what strangers send."""
+    def _send(self, document: Mapping[str, Any]) -> None:
+        self.answer(HTTPStatus.OK, "application/json", json.dumps(document).encode())
 
 
 def _names(body: bytes) -> list[str]:
