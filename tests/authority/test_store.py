@@ -90,6 +90,14 @@ def test_pruned_nonces_stay_spent_when_the_clock_goes_back(store: Store) -> None
         assert not tx.use_nonce(b"old", NOW + 10)
 
 
+def test_pruning_by_a_clock_that_is_ahead_does_not_refuse_what_was_not_spent(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.use_nonce(b"old", NOW + 10)
+        assert tx.prune_nonces(NOW + 1_000_000) == 1
+        assert not tx.use_nonce(b"old", NOW + 10)
+        assert tx.use_nonce(b"new", NOW + 11)
+
+
 def test_a_transaction_that_fails_changes_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError, match="stop"), store.transaction() as tx:  # noqa: PT012 - it is the block that must fail
         assert tx.use_nonce(b"n", NOW)

@@ -50,11 +50,18 @@ class Transaction(AllowedTransaction, WatchTransaction):
         return True
 
     def prune_nonces(self, now: int) -> int:
-        """Forget the nonces that expired up to ``now`` (Unix seconds), and return how many there were."""
+        """Forget the nonces that expired up to ``now`` (Unix seconds), and return how many there were.
+
+        What is remembered is the last of those, not ``now``: a clock that was a year ahead must not refuse every
+        nonce of that year.
+        """
         nonces, state = schema.used_nonces, schema.state
-        self._connection.execute(
-            update(state).values(nonces_pruned=func.max(state.c.nonces_pruned, now)).where(state.c.id == 1)
-        )
+        last = select(func.max(nonces.c.expires)).where(nonces.c.expires <= now)
+        newest = self._connection.execute(last).scalar()
+        if newest is None:
+            return 0
+        later = update(state).where(state.c.id == 1, state.c.nonces_pruned < newest)
+        self._connection.execute(later.values(nonces_pruned=newest))
         return self._connection.execute(delete(nonces).where(nonces.c.expires <= now)).rowcount
 
     def releases(self, token_id: bytes) -> int:
