@@ -130,7 +130,8 @@ def test_a_stop_turns_readiness_off_then_finishes_what_was_begun(tmp_path: Path)
                 release.set()
                 slow.join(20)
             assert [answer.json()["type"] for answer in answers] == [PROBLEM + "malformed"]
-            assert process.communicate(timeout=30)[1] == "watchword: stopped\n"
+            log = [json.loads(line) for line in process.communicate(timeout=30)[1].splitlines()]
+            assert [line["state"] for line in log if line["event"] == "service"] == ["starting", "stopped"]
             assert process.returncode == 0
         finally:
             process.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from watchword.authority.keyring import Keyring
@@ -28,6 +28,10 @@ from watchword.authority.routes.publish import post_profile
 from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
 from watchword.authority.store import Store
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.counting import Counting
+from watchword.authority.telemetry.events import FailureEvent, PruneEvent, Tell
+from watchword.authority.telemetry.metrics import Metrics
 from watchword.authority.witness import Witnesses
 from watchword.errors import WatchwordError
 
@@ -35,7 +39,6 @@ __all__ = ["MessageHandler", "Services", "create_app"]
 
 PRUNE_SECONDS: Final = 60
 WITNESS_SECONDS: Final = 5
-_log = logging.getLogger("watchword.authority")
 
 
 class MessageHandler(Protocol):
@@ -53,7 +56,8 @@ def _unix_time() -> int:
 class Services:
     """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds.
 
-    Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``.
+    Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``. ``tell`` hears of everything
+    that happens, ``metrics`` counts requests when there are any.
     """
 
     launches: MessageHandler
@@ -62,6 +66,8 @@ class Services:
     clock: Callable[[], int] = _unix_time
     limits: Limits = field(default_factory=Limits)
     witness_seconds: float = WITNESS_SECONDS
+    tell: Tell = journal.tell
+    metrics: Metrics | None = None
     log: PublicLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,10 +81,15 @@ def create_app(services: Services) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.intake = Intake(services.limits)
         app.state.publishing = Rate(services.limits.publish_burst, services.limits.publish_seconds)
-        witnesses = Witnesses(services.store, services.log, services.clock)
+        witnesses = Witnesses(services.store, services.log, services.clock, services.tell)
         chores = (
-            _repeat(PRUNE_SECONDS, app.state.intake, lambda: _prune(services)),
-            _repeat(services.witness_seconds, app.state.intake, lambda: witnesses.ask_all(services.keyring())),
+            _repeat(PRUNE_SECONDS, app.state.intake, lambda: _prune(services), services.tell),
+            _repeat(
+                services.witness_seconds,
+                app.state.intake,
+                lambda: witnesses.ask_all(services.keyring()),
+                services.tell,
+            ),
         )
         tasks = [asyncio.create_task(chore) for chore in chores]
         yield
@@ -105,6 +116,7 @@ def create_app(services: Services) -> Starlette:
             Route("/tile/{path:path}", get_tile, methods=["GET"]),
         ],
         exception_handlers=handlers,
+        middleware=[Middleware(Counting, metrics=services.metrics)] if services.metrics is not None else [],
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -121,18 +133,20 @@ def _readiness(services: Services) -> Readiness:
             pass
 
     checks = {"store": write, "keys": services.keyring, "log": lambda: services.log.newest(services.keyring())}
-    return Readiness(checks)
+    return Readiness(checks, tell=services.tell)
 
 
 def _prune(services: Services) -> None:
     with services.store.transaction() as tx:
-        tx.prune_nonces(services.clock())
+        count = tx.prune_nonces(services.clock())
+    if count:
+        services.tell(PruneEvent("nonces", count))
 
 
-async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object]) -> None:
+async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object], tell: Tell) -> None:
     while True:
         await asyncio.sleep(seconds)
         try:
             await intake.run(chore)
         except (WatchwordError, Problem) as error:
-            _log.error("%s: %s", error.code, error)
+            tell(FailureEvent("chore", error.code, str(error)))

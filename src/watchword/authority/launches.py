@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -17,13 +16,17 @@ from collections.abc import Callable
 from watchword.authority.keyring import Keyring
 from watchword.authority.snapshot import Snapshots
 from watchword.authority.store import Host, Placement, Store, Transaction
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import Tell
+from watchword.authority.telemetry.messages import answered, decided, ended_with
+from watchword.authority.telemetry.work import Work
 from watchword.authority.watch import Kept, Watch
 from watchword.crypto.envelope import open_request, seal_reply
 from watchword.crypto.token import open_token
 from watchword.errors import Finding, MalformedError, Rejected, Unavailable, WatchwordError
 from watchword.launch import challenge, enrol, release
 from watchword.launch.machine import Known, Launch, State
-from watchword.launch.receipt import launch_key
+from watchword.launch.receipt import Decision, launch_key
 from watchword.verify.ak import restore_ak
 from watchword.verify.quote import LastSeen
 from watchword.verify.runtime_state import RuntimeSeen
@@ -49,13 +52,12 @@ from watchword.wire.token import token_id
 
 __all__ = ["Launches"]
 
-_log = logging.getLogger("watchword.authority")
-
 
 class Launches:
     """Answers sealed messages; for any number of threads. ``clock`` gives Unix seconds.
 
-    With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change.
+    With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change. ``tell`` hears
+    how every message ended.
     """
 
     def __init__(
@@ -65,27 +67,36 @@ class Launches:
         clock: Callable[[], float] = time.time,
         *,
         keep_evidence: bool = True,
+        tell: Tell = journal.tell,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._clock = clock
+        self._tell = tell
         self._snapshots = Snapshots(store)
-        self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence)
+        self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell)
 
     def handle(self, sealed: bytes) -> bytes:
         """The sealed reply to a sealed request. Raises :class:`MalformedError` when it cannot even be opened."""
-        keys = self._keyring()
-        plain, reply_key = open_request(sealed, keys.sealing_keys)
-        del sealed  # a first runtime log is large: no copy of it is kept longer than needed
+        keys, work = self._keyring(), Work()
+        request: Request | None = None
+        with work.phase("open"):
+            plain, reply_key = open_request(sealed, keys.sealing_keys)
+            del sealed  # a first runtime log is large: no copy of it is kept longer than needed
         try:
-            request = parse_request(plain)
-            del plain
-            reply = self._answer(request, reply_key, keys)
+            with work.phase("open"):
+                request = parse_request(plain)
+                del plain
+            reply = self._answer(request, reply_key, keys, work)
+            event = answered(request, reply, work)
         except WatchwordError as error:
+            event = None if work.told else ended_with(request, error, work)
             reply = _refusal(error)
+        if event is not None:
+            self._tell(event)
         return seal_reply(encode_reply(reply), reply_key)
 
-    def _answer(self, request: Request, reply_key: bytes, keys: Keyring) -> Reply:
+    def _answer(self, request: Request, reply_key: bytes, keys: Keyring, work: Work) -> Reply:
         now = int(self._clock())
         match request:
             case EnrolBegin():
@@ -95,9 +106,9 @@ class Launches:
             case ChallengeRequest():
                 return self._challenge(request, keys, now)
             case ReleaseRequest():
-                return self._release(Launch(request.evidence, reply_key, now), keys, now)
+                return self._release(Launch(request.evidence, reply_key, now), keys, now, work)
             case AttestRequest():
-                return self._attest(request, reply_key, keys, now)
+                return self._attest(request, reply_key, keys, now, work)
 
     # -- enrolment ---------------------------------------------------------------------------------------------
 
@@ -161,29 +172,41 @@ class Launches:
             return 0, 0  # whichever stack judges now has not seen that log
         return state.seen.entries, state.seen.reset_count
 
-    def _attest(self, request: AttestRequest, reply_key: bytes, keys: Keyring, now: int) -> Attested:
+    def _attest(self, request: AttestRequest, reply_key: bytes, keys: Keyring, now: int, work: Work) -> Attested:
         if request.evidence.purpose is not Purpose.ATTEST:
             raise Rejected(Finding("B5", "purpose-unknown", "this evidence was not made for an attestation"))
-        return self._watch.attest(request.evidence, reply_key, keys, now)
+        return self._watch.attest(request.evidence, reply_key, keys, now, work)
 
-    def _release(self, launch: Launch, keys: Keyring, now: int) -> Release:
+    def _release(self, launch: Launch, keys: Keyring, now: int, work: Work) -> Release:
         launch.open_token(keys.sealing_keys)
         refused: Rejected | None = None
         try:
             launch.accept_nonce(keys.mac_key)
-            launch.appraise(self._known(launch))
+            with work.phase("read"):
+                known = self._known(launch)
+            with work.phase("appraise"):
+                launch.appraise(known)
         except Rejected as rejected:
             refused = rejected
             if launch.state is not State.REFUSED:  # what is on file for the host was refused, not its evidence
                 launch.refuse(rejected)
-        kept = self._kept(launch)
-        with self._store.transaction() as tx:
+        with work.phase("pack"):
+            kept = self._kept(launch)
+        with work.phase("commit"), self._store.transaction() as tx:
             refused = self._decide(launch, tx, refused, kept)
-            self._record(launch, tx, keys)
+            entry, decision = self._record(launch, tx, keys)
         launch.recorded()
         if refused is not None:
+            self._told(work, entry, decision)
             raise refused
-        return launch.seal(secrets.token_bytes(release.DATA_KEY_SIZE))
+        with work.phase("seal"):
+            sealed = launch.seal(secrets.token_bytes(release.DATA_KEY_SIZE))
+        self._told(work, entry, decision)
+        return sealed
+
+    def _told(self, work: Work, entry: int, decision: Decision) -> None:
+        work.told = True
+        self._tell(decided(entry, decision, work))
 
     def _known(self, launch: Launch) -> Known:
         generation, host = self._store.host_now(launch.evidence.host_id)
@@ -228,14 +251,15 @@ class Launches:
         return refused
 
     @staticmethod
-    def _record(launch: Launch, tx: Transaction, keys: Keyring) -> None:
+    def _record(launch: Launch, tx: Transaction, keys: Keyring) -> tuple[int, Decision]:
         """F5: the decision joins the log in the same transaction as the count it reports."""
         if launch.state is State.COUNTED:
             releases = tx.count_release(launch.token_id)
         else:
             releases = tx.releases(launch.token_id)
         decision = launch.decision(releases=releases, pseudonym_key=keys.pseudonym_key)
-        tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())
+        entry = tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())
+        return entry.seq, decision
 
 
 def _placement(launch: Launch, reset_count: int) -> Placement:
@@ -255,7 +279,6 @@ def _refusal(error: WatchwordError) -> Refusal:
         return Refusal(error.code, error.clause, _sentence(error.findings[0]))
     if isinstance(error, MalformedError):
         return Refusal(error.code, "", error.message)
-    _log.error("a request failed: %s: %s", error.code, error.message)
     code = error.code if isinstance(error, Unavailable) else "internal"
     return Refusal(code, "", "the authority could not decide; nothing was released", retry=True)
 

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from watchword.authority.problems import Problem
 from watchword.wire.messages import MAX_REQUEST
 
-__all__ = ["Intake", "Limits", "Rate"]
+__all__ = ["Intake", "Limits", "Load", "Rate"]
 
 _T = TypeVar("_T")
 _MIB: Final = 1 << 20
@@ -50,6 +50,16 @@ class Limits:
     publish_seconds: float = 6.0
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy an :class:`Intake` is: requests in work or ``waiting`` of at most ``capacity``, bytes ``held``."""
+
+    waiting: int
+    capacity: int
+    held: int
+    held_large: int
+
+
 class Intake:
     """Reads bodies and runs blocking work, within :class:`Limits`; belongs to one event loop."""
 
@@ -59,6 +69,12 @@ class Intake:
         self._large = CapacityLimiter(limits.workers_large)
         self._waiting = 0
         self._rooms = {False: limits.held, True: limits.held_large}  # bytes that are left for small and large ones
+
+    def load(self) -> Load:
+        """How busy it is now; any thread may ask."""
+        limits, rooms = self._limits, self._rooms
+        capacity = limits.waiting + limits.workers
+        return Load(self._waiting, capacity, limits.held - rooms[False], limits.held_large - rooms[True])
 
     async def run(self, work: Callable[[], _T], *, large: bool = False) -> _T:
         """The result of ``work``, done in a thread. Raises :class:`Problem` (``overloaded``) when too many wait."""

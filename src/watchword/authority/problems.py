@@ -6,21 +6,21 @@ The table below is the one in ``docs/reference/http-api.md``.
 
 from __future__ import annotations
 
-import logging
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import BugEvent, FailureEvent
 from watchword.errors import MalformedError, Rejected, Unavailable, UsageError, WatchwordError
 
 __all__ = ["MEDIA_TYPE", "PROBLEMS", "Problem", "handlers", "problem_response", "raw_problem"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 2
-_log = logging.getLogger("watchword.authority")
 
 # code: (status, title)
 PROBLEMS: Final = {
@@ -83,36 +83,48 @@ def _response(status: int, code: str, title: str, detail: str, *, close: bool = 
     return Response(_document(status, code, title, detail), status, headers, MEDIA_TYPE)
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
+    _count(request, error.code)
     return problem_response(error.code, error.detail, close=error.code.startswith("body-"))
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem_response(_BY_STATUS.get(error.status_code, "http-malformed"), error.detail)
+    code = _BY_STATUS.get(error.status_code, "http-malformed")
+    _count(request, code)
+    response = problem_response(code, error.detail)
     for name, value in (error.headers or {}).items():  # Allow, on 405
         response.headers[name] = value
     return response
 
 
-async def _watchword(_request: Request, error: Exception) -> Response:
+async def _watchword(request: Request, error: Exception) -> Response:
     assert isinstance(error, WatchwordError)
+    services = request.app.state.services
+    _count(request, error.code)
     if isinstance(error, MalformedError):
         return _response(400, error.code, "The message cannot be read", error.message)
     if isinstance(error, Rejected):
         return _response(403, error.code, "The message is refused", error.message)
     if isinstance(error, Unavailable):
-        _log.error("%s: %s", error.code, error.message)
+        services.tell(FailureEvent("http", error.code, error.message))
         return _response(503, error.code, "The service cannot do this now", "try again in a moment")
     assert isinstance(error, UsageError)
-    _log.error("%s: %s", error.code, error.message)  # may name our own files: not for the client
+    services.tell(FailureEvent("http", error.code, error.message))  # may name our own files: not for the client
     return problem_response("misconfigured", "the operator finds the reason in the log of the service")
 
 
-async def _bug(_request: Request, error: Exception) -> Response:
-    _log.error("internal error: %s", type(error).__name__)
+async def _bug(request: Request, error: Exception) -> Response:
+    _count(request, "internal")
+    request.app.state.services.tell(BugEvent(type(error).__name__, journal.frames_of(error.__traceback__)))
     return problem_response("internal", "the operator finds the reason in the log of the service")
+
+
+def _count(request: Request, code: str) -> None:
+    metrics: Any = request.app.state.services.metrics
+    if metrics is not None:
+        metrics.problem(code)
 
 
 handlers: Final = {

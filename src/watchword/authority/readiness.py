@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from watchword.authority.problems import Problem
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import FailureEvent, Tell
 from watchword.errors import WatchwordError
 
 __all__ = ["Readiness"]
 
 FRESH_SECONDS: Final = 1.0
-_log = logging.getLogger("watchword.authority")
 
 
 class _Run(Protocol):
@@ -34,8 +34,9 @@ class Readiness:
         *,
         fresh_seconds: float = FRESH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        tell: Tell = journal.tell,
     ) -> None:
-        self._checks, self._fresh, self._clock = checks, fresh_seconds, clock
+        self._checks, self._fresh, self._clock, self._tell = checks, fresh_seconds, clock, tell
         self._stopping = False
         self._asked_at = 0.0
         self._answer: asyncio.Task[tuple[str, ...]] | None = None
@@ -72,6 +73,7 @@ class Readiness:
             try:
                 check()
             except (WatchwordError, OSError) as error:
-                _log.error("not ready: %s: %s", name, error)
+                code = error.code if isinstance(error, WatchwordError) else ""
+                self._tell(FailureEvent(f"ready-{name}", code, str(error)))
                 failed.append(name)
         return tuple(failed)

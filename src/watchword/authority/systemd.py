@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
-__all__ = ["Notifier"]
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import FailureEvent
 
-_log = logging.getLogger("watchword.authority")
+__all__ = ["Notifier"]
 
 
 class Notifier:
@@ -54,4 +54,4 @@ class Notifier:
                 client.setblocking(False)
                 client.sendto(state.encode(), os.fsencode(self._address))
         except OSError as error:
-            _log.error("cannot tell systemd %s: %s", state, error.strerror or error)
+            journal.tell(FailureEvent("systemd", "", f"cannot tell systemd {state}: {error.strerror or error}"))

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from watchword.authority.keyring import Keyring
 from watchword.authority.snapshot import Snapshot, Snapshots
 from watchword.authority.store import Host, PackedLog, Store, Transaction
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import AttestationEvent, Tell
+from watchword.authority.telemetry.work import Work
 from watchword.errors import Rejected
 from watchword.launch import challenge
 from watchword.launch.attest import (
@@ -30,6 +33,7 @@ from watchword.launch.attest import (
     selections_context,
     selections_for,
 )
+from watchword.launch.machine import pseudonym
 from watchword.launch.on_file import Record
 from watchword.policy.profile import Profile
 from watchword.verify.ak import restore_ak
@@ -40,6 +44,7 @@ from watchword.wire.evidence import Evidence, Purpose
 from watchword.wire.messages import Attested, Challenge
 from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.attest import Attest
+from watchword.wire.trace import exchange_trace
 
 __all__ = ["Kept", "Watch", "standing_now"]
 
@@ -59,10 +64,13 @@ class Kept:
 class Watch:
     """Answers hosts that only want to be attested; for any number of threads."""
 
-    def __init__(self, store: Store, snapshots: Snapshots, *, keep_evidence: bool = True) -> None:
+    def __init__(
+        self, store: Store, snapshots: Snapshots, *, keep_evidence: bool = True, tell: Tell = journal.tell
+    ) -> None:
         self._store = store
         self._snapshots = snapshots
         self._keep = keep_evidence
+        self._tell = tell
 
     def challenge(self, host_id: bytes, keys: Keyring, now: int) -> Challenge:
         """A nonce for one attestation, and the PCRs that everybody who is interested in this host wants to see.
@@ -74,14 +82,16 @@ class Watch:
         profiles = self._profiles(snapshot, self._store.interests(host_id))
         return _challenge(host_id, profiles, snapshot, host.runtime_state if host else None, keys, now)
 
-    def attest(self, evidence: Evidence, reply_key: bytes, keys: Keyring, now: int) -> Attested:
+    def attest(self, evidence: Evidence, reply_key: bytes, keys: Keyring, now: int, work: Work) -> Attested:
         """What the host is worth, by the first profile that it is judged by. Raises Rejected, MalformedError."""
-        file = self._store.host_file(evidence.host_id)
-        snapshot, before = self._snapshots.at(file.generation), file.states
-        profiles = self._profiles(snapshot, file.interests)
-        on_file = self._on_file(file.host, profiles, snapshot, now)
+        with work.phase("read"):
+            file = self._store.host_file(evidence.host_id)
+            snapshot, before = self._snapshots.at(file.generation), file.states
+            profiles = self._profiles(snapshot, file.interests)
+            on_file = self._on_file(file.host, profiles, snapshot, now)
         try:
-            found = attest(evidence, reply_key, now, keys.mac_key, on_file)
+            with work.phase("appraise"):
+                found = attest(evidence, reply_key, now, keys.mac_key, on_file)
         except Rejected as refusal:
             if is_own(refusal):
                 self._fail(evidence, before, refusal, now)
@@ -89,15 +99,32 @@ class Watch:
         states = {a.profile.id: judged(a, before.get(a.profile.id), now, found.challenged_at) for a in found.appraisals}
         kept = None
         if self._keep and not _is_kept(file.kept, evidence, found, now):
-            kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
-        with self._store.transaction() as tx:
+            with work.phase("pack"):
+                kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
+        with work.phase("commit"), self._store.transaction() as tx:
             self._remember(tx, evidence.host_id, found, now, on_file)
             self._put(tx, evidence.host_id, before, states, now)
             self.put_evidence(tx, evidence.host_id, now, kept)
         ahead = None  # a host in good order needs one request for each attestation
         if may_ask_ahead(profiles):
             ahead = _challenge(evidence.host_id, profiles, snapshot, found.runtime_state, keys, now)
+        self._tell_state(evidence, profiles[0].id, states[profiles[0].id], keys, work)
         return _reply(states[profiles[0].id], ahead)
+
+    def _tell_state(self, evidence: Evidence, profile_id: bytes, state: HostState, keys: Keyring, work: Work) -> None:
+        work.told = True
+        self._tell(
+            AttestationEvent(
+                trace=exchange_trace(evidence.nonce),
+                standing=str(state.standing),
+                code=state.code,
+                host=pseudonym(keys.pseudonym_key, evidence.host_id, profile_id),
+                profile=profile_id.hex(),
+                level=state.level,
+                stack=state.stack.hex(),
+                cost=work.cost(),
+            )
+        )
 
     def keep(self, evidence: Evidence, host: VerifiedHost, bound: bytes, challenged_at: int) -> Kept | None:
         """Make authentic ``evidence`` ready to be kept; None when this authority keeps none."""

@@ -7,7 +7,6 @@ that. One that does not answer delays nobody: the next round asks again.
 from __future__ import annotations
 
 import base64
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -18,6 +17,8 @@ import httpx2
 from watchword.authority.keyring import Keyring
 from watchword.authority.log import PublicLog
 from watchword.authority.store import Store, WitnessRow
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import Tell, WitnessEvent
 from watchword.crypto.note import COSIGNS, cosigned_by, parse_key
 from watchword.errors import MalformedError, Rejected, Unavailable, UsageError
 from watchword.verify.log import verify_checkpoint
@@ -28,16 +29,18 @@ __all__ = ["Witnesses"]
 SECONDS: Final = 10.0  # for one answer
 _AHEAD: Final = 300  # seconds that a witness's clock may be ahead of ours
 _NUMBER: Final = re.compile(rb"(0|[1-9][0-9]{0,18})\n?")
-_log = logging.getLogger("watchword.authority")
 
 
 class Witnesses:
     """Asks those that the store names; ``clock`` gives Unix seconds."""
 
-    def __init__(self, store: Store, log: PublicLog, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, log: PublicLog, clock: Callable[[], float] = time.time, tell: Tell = journal.tell
+    ) -> None:
         self._store = store
         self._log = log
         self._clock = clock
+        self._tell = tell
 
     def ask_all(self, ring: Keyring) -> int:
         """Ask every witness that has not seen the newest checkpoint; how many cosigned it now."""
@@ -52,7 +55,7 @@ class Witnesses:
                 self._ask(row, note, size)
                 done += 1
             except (Unavailable, MalformedError, Rejected) as error:
-                _log.warning("witness %s: %s: %s", row.key.split("+")[0], error.code, error.message)
+                self._tell(WitnessEvent(row.key.split("+")[0], error.code, error.message))
         return done
 
     @staticmethod

@@ -17,7 +17,7 @@ import click
 from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
 from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
-from watchword.cli.output import emit, note
+from watchword.cli.output import emit
 from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the authority needs an extra; without it, the help must sti
 
 __all__ = ["authority"]
 
-_EXTRA: Final = ("anyio", "httptools", "sqlalchemy", "starlette", "uvicorn")
+_EXTRA: Final = ("anyio", "httptools", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
 
 
 class _NeedsExtra(click.Group):
@@ -87,6 +87,14 @@ authority.add_command(dry_run_command)
     type=click.FloatRange(0, 300),
     help="When told to stop, answer so long as not ready before closing.",
 )
+@click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there; not at all by default.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="Of the log on stderr; auto is JSON, and for people on a terminal.",
+)
 @where
 def serve(
     listen: str,
@@ -95,6 +103,8 @@ def serve(
     ready_file: Path | None,
     keep_evidence: bool,
     drain_seconds: float,
+    metrics: str | None,
+    log_format: str,
     data: Path,
     passphrase_file: Path | None,
     as_json: bool,
@@ -110,9 +120,11 @@ def serve(
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
     from watchword.authority.server import Address, bind, run
+    from watchword.authority.telemetry.service import Telemetry
 
     os.umask(0o077)
     now = int(time.time())
+    telemetry = Telemetry(log_format, metrics)
     wanted = Address.parse(listen)
     directory = DataDirectory.open_or_create(
         data, authority=name or socket.gethostname(), now=now, passphrase=passphrase(passphrase_file)
@@ -123,10 +135,11 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        app = create_app(Services(Launches(store, keyring, keep_evidence=keep_evidence), store, keyring))
+        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell)
+        app = create_app(Services(launches, store, keyring, tell=telemetry.tell, metrics=telemetry.metrics))
         ready = partial(_announce, ring, reached.url, ready_file, as_json)
-        run(app, ring, listener, ready, drain_seconds=drain_seconds)
-    note("stopped")
+        with telemetry.running(reached.url, store, keyring, app.state):
+            run(app, ring, listener, ready, drain_seconds=drain_seconds)
 
 
 def _server_names(host: str, more: tuple[str, ...]) -> list[str]:

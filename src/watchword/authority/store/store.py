@@ -35,6 +35,7 @@ from watchword.authority.store.rows import (
     stack_info,
     stack_row,
 )
+from watchword.authority.store.survey import SurveyReads
 from watchword.authority.store.transaction import Transaction
 from watchword.authority.store.watch import WatchReads
 from watchword.errors import Unavailable
@@ -69,7 +70,7 @@ class Head:
     root: bytes
 
 
-class Store(WatchReads):
+class Store(WatchReads, SurveyReads):
     """The authority's memory. Any number of threads and processes may use one file at the same time."""
 
     def __init__(self, engine: Engine) -> None:
