@@ -8,7 +8,7 @@ from typing import Any
 
 from watchword import __version__
 from watchword.authority.keyring import Keyring
-from watchword.authority.server import Address, bind
+from watchword.authority.server import Address
 from watchword.authority.store import Store
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import Event, ServiceEvent
@@ -22,12 +22,15 @@ __all__ = ["Telemetry"]
 class Telemetry:
     """Writes the log in ``log_format``; counts when ``address`` says where metrics are served (HOST:PORT).
 
-    Raises :class:`UsageError` (``listen-address``) and :class:`Unavailable` (``listen-failed``).
+    Raises :class:`UsageError` (``listen-address``) and :class:`Unavailable` (``listen``).
     """
 
     def __init__(self, log_format: str, address: str | None) -> None:
-        self._listener = bind(Address.parse(address)) if address is not None else None
-        self.metrics = Metrics() if self._listener is not None else None
+        self.metrics = Metrics() if address is not None else None
+        self._exporter: Exporter | None = None
+        if address is not None and self.metrics is not None:
+            wanted = Address.parse(address)
+            self._exporter = Exporter(wanted.host, wanted.port, self.metrics.registry)
         journal.configure(log_format)
 
     def tell(self, event: Event) -> None:
@@ -41,13 +44,13 @@ class Telemetry:
         """Serve metrics, and say when the service at ``url`` begins and ends; ``state`` is the application's."""
         self.tell(ServiceEvent("starting", __version__, url))
         try:
-            if self.metrics is None or self._listener is None:
+            if self._exporter is None:
                 yield
                 return
             # The intake belongs to the event loop and is not there before it runs.
             load = lambda: state.intake.load() if hasattr(state, "intake") else None  # noqa: E731
-            self.metrics.registry.register(Gauges(store, keyring, load))
-            with Exporter(self._listener[0], self.metrics.registry):
+            self._exporter.registry.register(Gauges(store, keyring, load))
+            with self._exporter:
                 yield
         finally:
             self.tell(ServiceEvent("stopped", __version__, url))
