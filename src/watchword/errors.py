@@ -32,7 +32,8 @@ _SHOWN = 200  # characters of one expected or actual value that a person is show
 class WatchwordError(Exception):
     """The base of all errors raised on purpose.
 
-    ``code`` is the stable reason code, ``message`` one sentence, ``hint`` what to do next (may be empty).
+    ``code`` is the stable reason code, ``message`` one sentence, ``hint`` what to do next (may be empty); ``trace`` is
+    the trace id of the exchange that it ended, "" for none (``wire.trace``).
     """
 
     exit_status: ClassVar[int] = 1
@@ -42,6 +43,7 @@ class WatchwordError(Exception):
         self.code = code
         self.message = message
         self.hint = hint
+        self.trace = ""
 
 
 class UsageError(WatchwordError):

@@ -92,7 +92,7 @@ def test_one_command_is_enough(served: tuple[subprocess.Popen[str], dict[str, An
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert f"watchword trust add {ready['url']} --fingerprint {ring.fingerprint}" in out
-    assert err == "watchword: stopped\n"
+    assert [json.loads(line)["state"] for line in err.splitlines()] == ["starting", "stopped"]
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from watchword.agent.host import Host
+from watchword.agent.journal import step
 from watchword.agent.transport import ask, new_reply_key
 from watchword.agent.turn import in_turn
 from watchword.agent.unseal import evidence_for
 from watchword.errors import Rejected, UsageError, WatchwordError
 from watchword.wire.evidence import Purpose
 from watchword.wire.messages import Attested, AttestRequest, Challenge, ChallengeRequest
+from watchword.wire.trace import exchange_trace, traced
 
 __all__ = ["Follower", "Outcome", "attest", "keep_attesting", "pause"]
 
@@ -58,9 +60,17 @@ def attest(host: Host, host_id: bytes, ahead: Challenge | None = None) -> Attest
 
 
 def _answer(host: Host, request: ChallengeRequest, challenge: Challenge) -> Attested:
-    reply_key = new_reply_key()
-    evidence, _ = evidence_for(host, request, challenge, "", reply_key)
-    return ask(host.exchange, host.keys, AttestRequest(evidence), Attested, reply_key)
+    reply_key, trace = new_reply_key(), exchange_trace(challenge.nonce)
+    try:
+        with traced(trace):
+            evidence, _ = evidence_for(host, request, challenge, "", reply_key)
+            step("attest-evidence", trace, ima_from=evidence.ima_from)
+            found = ask(host.exchange, host.keys, AttestRequest(evidence), Attested, reply_key)
+    except WatchwordError as error:
+        step("attest-refused", trace, code=error.code)
+        raise
+    step("attest-verdict", trace, state=found.state, level=found.level, code=found.code)
+    return found
 
 
 class Follower:

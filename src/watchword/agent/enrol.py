@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from watchword.agent.host import Host
+from watchword.agent.journal import step
 from watchword.agent.tpm.client import Tpm
 from watchword.agent.tpm.errors import TpmError
 from watchword.agent.transport import ask
@@ -16,6 +17,7 @@ from watchword.wire.der_chain import MAX_CHAIN, MAX_NV_CHAIN
 from watchword.wire.evidence import enrol_proof
 from watchword.wire.messages import EnrolBegin, EnrolChallenge, EnrolFinish, Enrolled
 from watchword.wire.tpm.templates import EkKind
+from watchword.wire.trace import exchange_trace, traced
 
 __all__ = ["choose_ek", "enrol", "introduce"]
 
@@ -38,9 +40,14 @@ def enrol(host: Host, intermediates: Sequence[bytes] = ()) -> bytes:
     needed after TPM2_Clear. Raises :class:`Rejected` with the authority's reason, :class:`Unavailable` or a TPM error.
     """
     challenge = ask(host.exchange, host.keys, introduce(host.tpm, host.ek_kind, intermediates), EnrolChallenge)
-    secret = host.tpm.activate_credential(challenge.id_object, challenge.encrypted_secret)
-    finish = EnrolFinish(challenge.cookie, enrol_proof(secret, challenge.cookie))
-    return ask(host.exchange, host.keys, finish, Enrolled).host_id
+    trace = exchange_trace(challenge.cookie)
+    step("enrol-challenge", trace)
+    with traced(trace):
+        secret = host.tpm.activate_credential(challenge.id_object, challenge.encrypted_secret)
+        finish = EnrolFinish(challenge.cookie, enrol_proof(secret, challenge.cookie))
+        host_id = ask(host.exchange, host.keys, finish, Enrolled).host_id
+    step("enrol-done", trace)
+    return host_id
 
 
 def introduce(tpm: Tpm, kind: EkKind, intermediates: Sequence[bytes] = ()) -> EnrolBegin:

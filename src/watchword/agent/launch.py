@@ -28,6 +28,7 @@ from watchword.errors import Finding, Rejected, UsageError
 from watchword.wire.evidence import MAX_INSTANCE
 from watchword.wire.inputs import DISK, USER_DATA
 from watchword.wire.token import Token
+from watchword.wire.trace import launch_trace, traced
 
 __all__ = ["BootKind", "Delivery", "Order", "launch"]
 
@@ -89,7 +90,7 @@ def launch(host: Host, host_id: bytes, order: Order) -> Running:
     :class:`UsageError`, :class:`MalformedError`, :class:`Unavailable` or a TPM error.
     """
     check_order(order)
-    with HeldDisk(order.disk, copy_limit=order.copy_limit) as disk:
+    with traced(launch_trace(order.token)), HeldDisk(order.disk, copy_limit=order.copy_limit) as disk:
         used = {DISK: disk.digest}
         if order.user_data is not None:
             used[USER_DATA] = hashlib.sha256(order.user_data).digest()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from watchword.agent.collect import measure
 from watchword.agent.host import Host
+from watchword.agent.journal import step
 from watchword.agent.transport import ask, new_reply_key
 from watchword.agent.turn import in_turn
 from watchword.crypto.envelope import LaunchSecret, open_payload
-from watchword.errors import MalformedError
+from watchword.errors import MalformedError, WatchwordError
 from watchword.wire.evidence import Evidence, Purpose, binding
 from watchword.wire.messages import Challenge, ChallengeRequest, Release, ReleaseRequest
+from watchword.wire.trace import launch_trace, traced
 
 __all__ = ["evidence_for", "obtain_secret", "open_release", "prepare_request", "request_release"]
 
@@ -26,23 +28,37 @@ def obtain_secret(host: Host, host_id: bytes, token: str, instance: str) -> Laun
     ``host_id`` is what enrolment returned. Raises :class:`Rejected` with the authority's clause and code,
     :class:`MalformedError`, :class:`Unavailable`, or a TPM error when the host's state moved since the quote.
     """
-    with in_turn(host.lock):
+    trace = launch_trace(token)
+    with traced(trace), in_turn(host.lock):
         release, bound = request_release(host, host_id, token, instance)
-        return open_release(host, release, bound)
+        secret = open_release(host, release, bound)
+        step("launch-opened", trace, instance=instance)
+        return secret
 
 
 def request_release(host: Host, host_id: bytes, token: str, instance: str) -> tuple[Release, bytes]:
     """The first half of :func:`obtain_secret`: the release, still closed, and the 32-byte binding that it answers."""
-    request, reply_key, bound = prepare_request(host, host_id, token, instance)
-    return ask(host.exchange, host.keys, request, Release, reply_key), bound
+    trace = launch_trace(token)
+    try:
+        with traced(trace):
+            request, reply_key, bound = prepare_request(host, host_id, token, instance)
+            release = ask(host.exchange, host.keys, request, Release, reply_key)
+    except WatchwordError as error:
+        step("launch-refused", trace, instance=instance, code=error.code)
+        raise
+    step("launch-released", trace, instance=instance)
+    return release, bound
 
 
 def prepare_request(host: Host, host_id: bytes, token: str, instance: str) -> tuple[ReleaseRequest, bytes, bytes]:
     """Challenge and evidence: the request for a release, the 32-byte key for its reply, the binding in its quote."""
     request = ChallengeRequest(host_id, Purpose.LAUNCH, token)
+    trace = launch_trace(token)
     challenge = ask(host.exchange, host.keys, request, Challenge)
+    step("launch-challenge", trace, instance=instance)
     reply_key = new_reply_key()
     evidence, bound = evidence_for(host, request, challenge, instance, reply_key)
+    step("launch-evidence", trace, instance=instance, ima_from=evidence.ima_from)
     return ReleaseRequest(evidence), reply_key, bound
 
 

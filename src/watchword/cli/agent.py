@@ -28,6 +28,7 @@ from watchword.agent.export import export, parse_selection
 from watchword.agent.host import Host
 from watchword.agent.hypervisor import Running, stop_process
 from watchword.agent.inputs import read_user_data
+from watchword.agent.journal import show_steps
 from watchword.agent.launch import BootKind, Delivery, Order, check_order, launch
 from watchword.agent.status import report
 from watchword.agent.tpm.client import Tpm
@@ -80,12 +81,15 @@ def _authority_options(function: _F) -> _F:
         ),
         click.option("--trust", type=_PATH, metavar="FILE", help="The authority as 'watchword trust add' keeps it."),
         click.option("--authority", "url", metavar="URL", help="Address of the authority, https://HOST:PORT."),
+        click.option("--verbose", is_flag=True, help="A line on stderr for each step, with the trace id."),
     ):
         function = option(function)
     return _tpm_options(function)
 
 
 def _settings(flags: dict[str, Any]) -> Config:
+    if flags.pop("verbose", False):
+        show_steps()
     return settings.load(flags.pop("config")).with_flags(**flags)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from watchword.agent import config as settings
+from watchword.agent.journal import show_steps
 from watchword.cli.output import emit, json_option
 from watchword.integrations.openstack.doctor import examine
 from watchword.integrations.openstack.service import AgentService
@@ -35,6 +36,7 @@ def serve(config: Path | None, as_json: bool) -> None:
       watchword agent serve --config /etc/watchword/agent.toml
     """
     sections = load_sections(config)
+    show_steps()
     # A core file would hold secrets.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stop = threading.Event()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import socket
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,10 +24,13 @@ from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.keyring import Keyring
+    from watchword.authority.store import Decision
 
 __all__ = ["authority"]
 
 _EXTRA: Final = ("anyio", "httptools", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
+
+_TRACE: Final = re.compile(r"[0-9a-f]{16,64}")
 
 
 class _NeedsExtra(click.Group):
@@ -248,10 +253,19 @@ def _emit_keys(ring: Keyring, as_json: bool) -> None:
 
 @authority.command()
 @click.option("--verify", is_flag=True, help="Check the whole log, from the first entry on.")
+@click.option("--trace", metavar="ID", help="Show decisions about this launch only: the 16 digits of its trace.")
 @click.option("--after", default=0, type=click.IntRange(min=0), help="Show entries after this number.")
 @click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True, help="Show so many.")
 @where
-def decisions(verify: bool, after: int, limit: int, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+def decisions(
+    verify: bool,
+    trace: str | None,
+    after: int,
+    limit: int,
+    data: Path,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
     """Show the decision record: every release, refusal and administrative act.
 
     \b
@@ -264,12 +278,21 @@ def decisions(verify: bool, after: int, limit: int, data: Path, passphrase_file:
         head = directory.store.verify_decisions() if verify else directory.store.head()
         rows = [
             {"seq": d.seq, "leaf": d.leaf.hex(), "entry": json.loads(d.entry)}
-            for d in islice(directory.store.decisions(after=after), limit)
+            for d in islice(filter(_about(trace), directory.store.decisions(after=after)), limit)
         ]
     position = {"seq": head.seq, "root": head.root.hex()}
     lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in rows]
     lines.append(f"head {head.seq} {head.root.hex()}" + (", the log is whole" if verify else ""))
     emit({"verified": verify, "head": position, "decisions": rows}, "\n".join(lines), as_json=as_json)
+
+
+def _about(trace: str | None) -> Callable[[Decision], bool]:
+    """Whether a decision is about the launch with this trace id, the beginning of its token's id."""
+    if trace is None:
+        return lambda _: True
+    if not _TRACE.fullmatch(trace):
+        raise UsageError("bad-trace", f"{trace[:80]!r} is not a trace id", hint="it has 16 to 64 hex digits")
+    return lambda d: bool(d.launch_key) and str(json.loads(d.entry).get("token", "")).startswith(trace)
 
 
 def _summary(entry: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from watchword.errors import MalformedError, UsageError
 from watchword.wire import ima_log, tcg_log
 from watchword.wire.tcg_log import EventLog
 from watchword.wire.token import Token
+from watchword.wire.trace import launch_trace
 
 __all__ = ["describe_token", "inspect"]
 
@@ -153,4 +154,10 @@ def describe_token(text: bytes) -> dict[str, Any]:
         parsed = Token.parse(text.decode("ascii"))
     except UnicodeDecodeError:
         raise MalformedError("token: it is not ASCII text") from None
-    return {"suite": parsed.suite, "key_id": parsed.key_id.hex(), "characters": len(text), "sealed": len(parsed.sealed)}
+    return {
+        "trace": launch_trace(parsed.text()),
+        "suite": parsed.suite,
+        "key_id": parsed.key_id.hex(),
+        "characters": len(text),
+        "sealed": len(parsed.sealed),
+    }

@@ -13,6 +13,7 @@ from watchword.cli.output import emit, json_option, note, printable
 from watchword.cli.token import make_token, token_options
 from watchword.tenant import launches
 from watchword.tenant.launcher import HttpLauncher, Order, Server, await_server
+from watchword.wire.trace import trace_of_token_id, traced
 
 __all__ = ["launch"]
 
@@ -41,7 +42,8 @@ def launch(provider_url: str, image: str | None, timeout: float, as_json: bool, 
         user_data=user_data.read_bytes() if user_data else b"",
         metadata={"watchword": token, "watchword_inputs": record.input_names},
     )
-    server = _wait(provider, order, record, timeout)
+    with traced(trace_of_token_id(record.token)):
+        server = _wait(provider, order, record, timeout)
     note(f"the provider says that {record.name!r} is running; find out: watchword verify {record.name}")
     text = f"{record.name} at {printable(server.address)}:{server.port}, host key {record.ssh_fingerprint}"
     emit(_document(record, server), text, as_json=as_json)
@@ -71,6 +73,7 @@ def _document(record: launches.LaunchRecord, server: Server) -> dict[str, Any]:
         "status": server.status,
         "address": server.address,
         "port": server.port,
+        "trace": trace_of_token_id(record.token),
         "launch_id": record.launch_id,
         "ssh_public_key": record.ssh_public_key,
         "ssh_fingerprint": record.ssh_fingerprint,

@@ -19,6 +19,7 @@ from watchword.tenant import launches, trust
 from watchword.tenant.launcher import Order, Server, await_server
 from watchword.tenant.ssh import parse_address
 from watchword.tenant.verdict import verify_launch
+from watchword.wire.trace import trace_of_token_id, traced
 
 __all__ = ["openstack"]
 
@@ -103,6 +104,7 @@ def _document(record: launches.LaunchRecord, server: Server, word: ImageWord) ->
         "status": server.status,
         "address": server.address,
         "port": server.port,
+        "trace": trace_of_token_id(record.token),
         "launch_id": record.launch_id,
         "ssh_public_key": record.ssh_public_key,
         "ssh_fingerprint": record.ssh_fingerprint,
@@ -140,7 +142,8 @@ def verify(
     literal = f"[{said_address}]" if ":" in said_address else said_address
     where = address or (f"{literal}:{found.port}" if found is not None and literal else "")
     place = parse_address(where) if where else None
-    verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
+    with traced(trace_of_token_id(record.token)):
+        verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
     said = {"provider": {"status": found.status, "fault": found.fault}} if found is not None else {}
     emit(verdict.document() | said, verdict_text(verdict), as_json=as_json)
 

@@ -46,8 +46,12 @@ def report_error(error: WatchwordError, *, as_json: bool) -> int:
         click.echo(f"watchword: also: {len(extra) - 20} more findings; --json shows all of them", err=True)
     if error.hint:
         click.echo(f"watchword: hint: {printable(error.hint)}", err=True)
+    if error.trace:
+        click.echo(f"watchword: trace: {error.trace}", err=True)
     if as_json:
         document: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        if error.trace:
+            document["trace"] = error.trace
         if isinstance(error, Rejected):
             document["findings"] = [finding_document(finding) for finding in error.findings]
         click.echo(json.dumps({"error": document}, ensure_ascii=True))

@@ -15,6 +15,7 @@ from watchword.launch.receipt import Receipt, verify_receipt
 from watchword.tenant import launches, receipts, trust
 from watchword.tenant.verdict import check_receipts, decision_document
 from watchword.verify.log import check_witnesses
+from watchword.wire.trace import trace_of_token_id, traced
 
 __all__ = ["receipt"]
 
@@ -44,7 +45,8 @@ def fetch(name: str, output: Path, as_json: bool) -> None:
     """
     record = launches.load(name)
     client = trust.load(record.authority).client()
-    found = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
+    with traced(trace_of_token_id(record.token)):
+        found = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
     if not found:
         raise UsageError("receipt-none", f"the authority has decided nothing about {name!r} yet")
     receipts.write(output, found)
@@ -133,5 +135,6 @@ def _text(item: Receipt, verified: bool) -> str:
     if decision.stack is not None:
         lines.append(f"  level {decision.level or 'none'}, stack {decision.stack.name} {decision.stack.version}")
     lines.append(f"  host {decision.host or 'unknown'}, release {decision.releases} of {decision.allowed}")
+    lines.append(f"  trace {trace_of_token_id(decision.token)}")
     lines += [f"  [{f.clause}] {f.code}: {f.message}" for f in decision.findings[:20]]
     return "\n".join(printable(line) for line in lines)

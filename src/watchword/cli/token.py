@@ -17,6 +17,7 @@ from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
 from watchword.tenant import launches, trust
 from watchword.tenant.files import read_bounded, write_private
 from watchword.wire.inputs import DISK, USER_DATA
+from watchword.wire.trace import launch_trace
 
 __all__ = ["make_token", "token", "token_options"]
 
@@ -147,6 +148,7 @@ def create(output: Path | None, as_json: bool, **demands: Any) -> None:
     document = {
         "name": record.name,
         "token": text,
+        "trace": launch_trace(text),
         "launch_id": record.launch_id,
         "ssh_public_key": record.ssh_public_key,
         "ssh_fingerprint": record.ssh_fingerprint,

@@ -12,6 +12,7 @@ from watchword.tenant import launches, trust
 from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.ssh import Address, parse_address
 from watchword.tenant.verdict import Verdict, verify_launch
+from watchword.wire.trace import trace_of_token_id, traced
 
 __all__ = ["record_address", "verdict_text", "verify"]
 
@@ -34,7 +35,8 @@ def verify(name: str, address: str | None, timeout: float, releases: int, as_jso
     record = launches.load(name)
     authority = trust.load(record.authority)
     place = parse_address(address) if address else record_address(record)
-    verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
+    with traced(trace_of_token_id(record.token)):
+        verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
     if verdict.refused:
         note(f"the authority also refused {len(verdict.refused)} other requests with this token; --json shows them")
     emit(verdict.document(), verdict_text(verdict), as_json=as_json)

@@ -17,6 +17,7 @@ from watchword.tenant import launches, trust
 from watchword.tenant.client import AuthorityClient
 from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.verdict import check_receipts
+from watchword.wire.trace import trace_of_token_id, traced
 
 __all__ = ["watch"]
 
@@ -40,7 +41,8 @@ def watch(name: str, follow: bool, every: float, as_json: bool) -> None:
     client = trust.load(record.authority).client()
     while True:
         try:
-            statement = look(record, client, int(time.time()))
+            with traced(trace_of_token_id(record.token)):
+                statement = look(record, client, int(time.time()))
             emit(_document(record, statement), _text(record, statement), as_json=as_json)
         except Unavailable as error:
             if not follow:

@@ -26,6 +26,7 @@ from watchword.launch.receipt import Decision, Receipt, launch_key, verify_recei
 from watchword.tenant.client import AuthorityClient
 from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.ssh import Address, prove_host_key
+from watchword.wire.trace import trace_of_token_id
 
 __all__ = ["Verdict", "check_receipts", "decision_document", "judge", "verify_launch"]
 
@@ -65,6 +66,7 @@ def decision_document(receipt: Receipt) -> dict[str, Any]:
     decision = receipt.decision
     stack = decision.stack
     return {
+        "trace": trace_of_token_id(decision.token),
         "outcome": decision.outcome,
         "time": decision.time,
         "level": decision.level,

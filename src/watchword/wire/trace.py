@@ -8,10 +8,13 @@ or the nonce has the name already, and the name tells nothing about what is insi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from watchword.errors import WatchwordError
 from watchword.wire.token import token_id
 
-__all__ = ["TRACE_DIGITS", "exchange_trace", "launch_trace", "trace_of_token_id"]
+__all__ = ["TRACE_DIGITS", "exchange_trace", "launch_trace", "trace_of_token_id", "traced"]
 
 TRACE_DIGITS = 16
 
@@ -29,3 +32,13 @@ def trace_of_token_id(identity: str) -> str:
 def exchange_trace(challenge: bytes) -> str:
     """The trace id of an exchange without a token, from the nonce or cookie that the authority gave: 16 hex digits."""
     return hashlib.sha256(b"watchword/trace/1\0" + challenge).hexdigest()[:TRACE_DIGITS]
+
+
+@contextmanager
+def traced(trace: str) -> Iterator[None]:
+    """An error that leaves the block says which exchange it ended, unless it knows already."""
+    try:
+        yield
+    except WatchwordError as error:
+        error.trace = error.trace or trace
+        raise

@@ -128,4 +128,5 @@ def log(event: str, **about: object) -> None:
 
 def log_error(event: str, error: WatchwordError, **about: object) -> None:
     """:func:`log` with an error, and what to do about it."""
-    log(event, **about, code=error.code, message=error.message, hint=error.hint)
+    traced = {"trace": error.trace} if error.trace else {}
+    log(event, **about, **traced, code=error.code, message=error.message, hint=error.hint)

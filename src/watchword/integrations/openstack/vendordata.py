@@ -11,6 +11,7 @@ from watchword.integrations.openstack.builds import Builds, Deadline, is_request
 from watchword.integrations.openstack.request import VendordataRequest
 from watchword.integrations.openstack.server import Answer, log, log_error, problem
 from watchword.wire.token import Token
+from watchword.wire.trace import launch_trace, traced
 
 __all__ = ["Callers", "VendordataService"]
 
@@ -45,7 +46,8 @@ class VendordataService:
             instance = request.instance
             if request.token is None:
                 return Answer(HTTPStatus.OK, b"{}")
-            return self._launch(request, deadline)
+            with traced(launch_trace(request.token)):
+                return self._launch(request, deadline)
         except MalformedError as error:
             log_error("vendordata-malformed", error, instance=instance)
             return problem(HTTPStatus.BAD_REQUEST, error.code, error.message)
@@ -62,14 +64,16 @@ class VendordataService:
         except MalformedError as error:
             return self._refused(error, request.instance)
         try:
-            key = self._builds.key(request, deadline)
+            with traced(launch_trace(request.token)):
+                key = self._builds.key(request, deadline)
         except MalformedError as error:
             return self._failed(error, request.instance)
         except WatchwordError as error:
             if is_request_at_fault(error):
                 return self._refused(error, request.instance)
             return self._failed(error, request.instance)
-        log("vendordata-released", instance=request.instance, ssh_fingerprint=key.fingerprint)
+        trace = launch_trace(request.token)
+        log("vendordata-released", instance=request.instance, trace=trace, ssh_fingerprint=key.fingerprint)
         return Answer(HTTPStatus.OK, cloudconfig.released(key, request.instance))
 
     def _refused(self, error: WatchwordError, instance: str) -> Answer:
