@@ -24,6 +24,7 @@ from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.log import get_checkpoint, get_newest_checkpoint, get_tile
 from watchword.authority.routes.messages import post_message
+from watchword.authority.routes.openapi import get_openapi
 from watchword.authority.routes.publish import post_profile
 from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
@@ -100,6 +101,7 @@ def create_app(services: Services) -> Starlette:
 
     app = Starlette(
         routes=[
+            Route("/v1/openapi.json", get_openapi, methods=["GET"]),
             Route("/v1/messages", post_message, methods=["POST"]),
             Route("/v1/keys", get_keys, methods=["GET"]),
             Route("/v1/profiles", post_profile, methods=["POST"]),

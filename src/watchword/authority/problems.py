@@ -27,6 +27,8 @@ PROBLEMS: Final = {
     "http-malformed": (400, "The request is not HTTP as this service understands it"),
     "body-empty": (400, "The request has no body"),
     "body-malformed": (400, "The body is not what this resource takes"),
+    "malformed": (400, "The message cannot be read"),
+    "sealed-unopenable": (400, "The message cannot be opened"),
     "query-malformed": (400, "A query parameter is not what it should be"),
     "not-found": (404, "There is nothing here"),
     "profile-unknown": (404, "This authority has no such profile"),
@@ -40,6 +42,8 @@ PROBLEMS: Final = {
     "rate-limited": (429, "This was asked for too often"),
     "profiles-full": (507, "This authority keeps no more profiles"),
     "overloaded": (503, "The service has more to do than it can"),
+    "store-busy": (503, "The service cannot do this now"),
+    "store-unavailable": (503, "The service cannot do this now"),
     "not-ready": (503, "The service cannot do its work now"),
     "stopping": (503, "The service is about to stop"),
     "internal": (500, "The service failed; the fault is its own"),
@@ -104,7 +108,7 @@ async def _watchword(request: Request, error: Exception) -> Response:
     services = request.app.state.services
     _count(request, error.code)
     if isinstance(error, MalformedError):
-        return _response(400, error.code, "The message cannot be read", error.message)
+        return _response(400, error.code, PROBLEMS.get(error.code, PROBLEMS["malformed"])[1], error.message)
     if isinstance(error, Rejected):
         return _response(403, error.code, "The message is refused", error.message)
     if isinstance(error, Unavailable):

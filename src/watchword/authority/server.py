@@ -179,6 +179,8 @@ class _PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("HTTP/1.1 is spoken here")  # the parser takes a line without a version for HTTP/0.9
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -21,7 +21,7 @@ from watchword.policy.stack import RUNTIME_PCR, Name, Pcr, check_pcrs
 from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.pcr import PcrSelection, Selections
 
-__all__ = ["MAX_PROFILE_SIZE", "Endorsers", "Level", "Profile", "Rules"]
+__all__ = ["MAX_PROFILE_SIZE", "Endorsers", "Level", "Profile", "Rules", "profile_schema"]
 
 MAX_PROFILE_SIZE = 256 * 1024
 DEFAULT_LOG_AHEAD = 1000  # runtime log entries that may follow the quoted ones
@@ -133,3 +133,12 @@ def _firmware(versions: tuple[str, ...] | None) -> frozenset[int] | None:
     if versions is None:
         return None
     return frozenset(int.from_bytes(parse_hex(_WHAT, f"tpm_firmware[{i}]", text, 8)) for i, text in enumerate(versions))
+
+
+def profile_schema(template: str) -> dict[str, Any]:
+    """The JSON Schemas of a profile and its parts by name, "Profile" among them; ``template`` leads to one ("{name}").
+
+    A document that does not fit is no profile; one that fits may still contradict itself.
+    """
+    _, schemas = msgspec.json.schema_components([_Document], ref_template=template)
+    return {"Profile" if name == _Document.__name__ else name: schema for name, schema in schemas.items()}

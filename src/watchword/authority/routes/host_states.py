@@ -13,44 +13,53 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watchword.authority.problems import Problem
-from watchword.authority.routes.params import hex_bytes
 from watchword.authority.watch import standing_now
+from watchword.errors import MalformedError
 from watchword.launch.attest import HostState
+from watchword.policy.document import load
 
-__all__ = ["post_host_states"]
+__all__ = ["post_host_states", "question_schema"]
 
 MAX_HOSTS: Final = 1000
+MAX_QUESTION: Final = 128 * 1024  # bytes
+
+
+_Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="64 hex digits")]
 
 
 class _Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    hosts: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_HOSTS)]
-    profile: str | None = None
+    hosts: Annotated[tuple[_Hash, ...], Meta(min_length=1, max_length=MAX_HOSTS)]
+    profile: _Hash | None = None
+
+
+def question_schema() -> dict[str, Any]:
+    """The JSON Schema of the body of ``POST /v1/host-states``."""
+    _, schemas = msgspec.json.schema_components([_Question])
+    schema: dict[str, Any] = schemas["_Question"]
+    return {name: value for name, value in schema.items() if name != "title"}
 
 
 async def post_host_states(request: Request) -> Response:
     """The state of each host asked for, by the first watched profile or by ``profile``."""
     state = request.app.state
-    body = await state.intake.message(request, _parse, kind="application/json")
+    body = await state.intake.message(request, _parse, kind="application/json", limit=MAX_QUESTION)
     answer = await state.intake.run(lambda: _states(state.services, body))
     return Response(msgspec.json.encode(answer), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _parse(body: bytes) -> _Question:
     try:
-        return msgspec.json.decode(body, type=_Question)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem("body-malformed", f"not a question about hosts: {error}") from None
+        return load(body, _Question, "question about hosts", MAX_QUESTION)
+    except MalformedError as error:
+        raise Problem("body-malformed", error.message) from None
 
 
 def _states(services: Any, question: _Question) -> dict[str, Any]:
     store, now = services.store, services.clock()
-    hosts = {text: identity for text in question.hosts if (identity := hex_bytes(text, 32)) is not None}
-    wrong = [text[:80] for text in question.hosts if text not in hosts]
-    if wrong:
-        raise Problem("body-malformed", f"{wrong[0]!r} is no host id: 64 hex digits")
-    profile = hex_bytes(question.profile, 32) if question.profile is not None else next(iter(store.watched()), None)
+    hosts = {text: bytes.fromhex(text) for text in question.hosts}
+    profile = bytes.fromhex(question.profile) if question.profile is not None else next(iter(store.watched()), None)
     if profile is None:
-        raise Problem("profile-unknown", "no profile is watched here, or the id is none: 64 hex digits")
+        raise Problem("profile-unknown", "no profile is watched here: name one")
     known = store.states_by(profile, list(hosts.values()))
     revoked = store.revoked_hosts(list(hosts.values()))
     states = {text: _document(known.get(host), host in revoked, now) for text, host in hosts.items()}
