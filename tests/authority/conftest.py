@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from watchword.authority.access import Access
 from watchword.authority.app import Services, create_app
 from watchword.authority.keyring import Keyring, KeyringSource
 from watchword.authority.limits import Limits
@@ -69,14 +70,23 @@ class Service:
 
 
 @contextmanager
-def authority_in(directory: Path, *, witness_seconds: float = 3600, limits: Limits = LIMITS) -> Iterator[Service]:
+def authority_in(
+    directory: Path,
+    *,
+    witness_seconds: float = 3600,
+    limits: Limits = LIMITS,
+    client_ca: Path | None = None,
+    access: Access | None = None,
+) -> Iterator[Service]:
     """An authority in ``directory``, made when there is none, answering on loopback."""
     now = int(time.time())
     ring = Keyring.open_or_create(directory / "keyring", authority="test", now=now).with_names(["127.0.0.1"], now)
     answers = Answers()
     with Store.open(directory / "store.sqlite3") as store:
-        services = Services(answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds=witness_seconds)
-        with serving(services, ring) as address:
+        services = Services(
+            answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds, access or Access()
+        )
+        with serving(services, ring, client_ca) as address:
             context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
             yield Service(address, ring, store, answers, context)
 
@@ -88,11 +98,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @contextmanager
-def serving(services: Services, ring: Keyring) -> Iterator[Address]:
+def serving(services: Services, ring: Keyring, client_ca: Path | None = None) -> Iterator[Address]:
     """The service on a free port of loopback."""
     listener, address = bind(Address("127.0.0.1", 0))
     ready = threading.Event()
-    server = make_server(create_app(services), ring, ready.set)
+    server = make_server(create_app(services), ring, ready.set, client_ca=client_ca)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from watchword.authority.access import Access
 from watchword.authority.keyring import Keyring
 from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
@@ -25,6 +26,7 @@ from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.log import get_checkpoint, get_newest_checkpoint, get_tile
 from watchword.authority.routes.messages import post_message
 from watchword.authority.routes.openapi import get_openapi
+from watchword.authority.routes.people import get_self
 from watchword.authority.routes.publish import post_profile
 from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
@@ -58,7 +60,8 @@ class Services:
     """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds.
 
     Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``. ``tell`` hears of everything
-    that happens, ``metrics`` counts requests when there are any.
+    that happens, ``metrics`` counts requests when there are any. ``access`` says who people are; without it nobody is
+    anybody.
     """
 
     launches: MessageHandler
@@ -69,6 +72,7 @@ class Services:
     witness_seconds: float = WITNESS_SECONDS
     tell: Tell = journal.tell
     metrics: Metrics | None = None
+    access: Access = field(default_factory=Access)
     log: PublicLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +114,7 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/launches/{launch_id}", get_launch, methods=["GET"]),
             Route("/v1/launches/{launch_id}/standing", get_standing, methods=["GET"]),
             Route("/v1/host-states", post_host_states, methods=["POST"]),
+            Route("/v1/admin/self", get_self, methods=["GET"]),
             Route("/v1/status", get_status, methods=["GET"]),
             Route("/v1/health", get_health, methods=["GET"]),
             Route("/v1/ready", get_ready, methods=["GET"]),
@@ -123,6 +128,7 @@ def create_app(services: Services) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.services = services
+    app.state.access = services.access
     app.state.readiness = _readiness(services)
     return app
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from watchword.authority.keyfiles import make_private_directory
 from watchword.authority.keyring import Keyring
 from watchword.authority.store import Store
 from watchword.errors import UsageError
 
-__all__ = ["DataDirectory"]
+__all__ = ["ACCESS_FILE", "DataDirectory"]
+
+ACCESS_FILE: Final = "access.toml"  # who people are; may be missing
 
 
 @dataclass(frozen=True, slots=True)

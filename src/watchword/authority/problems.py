@@ -6,6 +6,7 @@ The table below is the one in ``docs/reference/http-api.md``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +31,9 @@ PROBLEMS: Final = {
     "malformed": (400, "The message cannot be read"),
     "sealed-unopenable": (400, "The message cannot be opened"),
     "query-malformed": (400, "A query parameter is not what it should be"),
+    "unauthenticated": (401, "This service does not know who asks"),
+    "forbidden": (403, "Whoever asks may not do this"),
+    "cross-origin": (403, "A browser asks on behalf of another site"),
     "not-found": (404, "There is nothing here"),
     "profile-unknown": (404, "This authority has no such profile"),
     "tile-unknown": (404, "The log has no such tile"),
@@ -45,6 +49,7 @@ PROBLEMS: Final = {
     "store-busy": (503, "The service cannot do this now"),
     "store-unavailable": (503, "The service cannot do this now"),
     "not-ready": (503, "The service cannot do its work now"),
+    "identity-unavailable": (503, "The service cannot check now who asks"),
     "stopping": (503, "The service is about to stop"),
     "internal": (500, "The service failed; the fault is its own"),
     "misconfigured": (500, "The service is not set up as it should be"),
@@ -53,12 +58,13 @@ _BY_STATUS: Final = {400: "http-malformed", 404: "not-found", 405: "method-not-a
 
 
 class Problem(Exception):
-    """Ends a request with the problem ``code`` of the table above."""
+    """Ends a request with the problem ``code`` of the table above, and ``headers`` beside those of every problem."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.headers = headers or {}
 
 
 def problem_response(code: str, detail: str, *, close: bool = False) -> Response:
@@ -90,7 +96,9 @@ def _response(status: int, code: str, title: str, detail: str, *, close: bool = 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     _count(request, error.code)
-    return problem_response(error.code, error.detail, close=error.code.startswith("body-"))
+    response = problem_response(error.code, error.detail, close=error.code.startswith("body-"))
+    response.headers.update(error.headers)
+    return response
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -10,14 +10,16 @@ from asyncio import TimerHandle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from watchword.authority import tls
+from watchword.authority.access.certificate import tls_extension
 from watchword.authority.keyring import Keyring
 from watchword.authority.problems import MEDIA_TYPE, raw_problem
 from watchword.authority.readiness import Readiness
@@ -66,12 +68,19 @@ def bind(address: Address) -> tuple[socket.socket, Address]:
 
 
 def make_server(
-    app: Starlette, ring: Keyring, ready: Callable[[], None], *, drain_seconds: float = 0.0
+    app: Starlette,
+    ring: Keyring,
+    ready: Callable[[], None],
+    *,
+    drain_seconds: float = 0.0,
+    client_ca: Path | None = None,
 ) -> uvicorn.Server:
     """The server of ``app``; ``ready`` is called once connections are accepted, ``should_exit`` ends it.
 
-    A signal first makes it not ready, and ends it ``drain_seconds`` later; a second one ends it at once.
+    A signal first makes it not ready, and ends it ``drain_seconds`` later; a second one ends it at once. People may
+    show certificates below those in ``client_ca``. Raises :class:`UsageError` (``client-ca``).
     """
+    context = tls.server_context(*ring.tls_files, ring.passphrase, client_ca)
     config = uvicorn.Config(
         app,
         http=_PatientProtocol,
@@ -84,7 +93,7 @@ def make_server(
         proxy_headers=False,  # nothing here depends on who the client says it is
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
-        ssl_context_factory=lambda _config, _default: tls.server_context(*ring.tls_files, ring.passphrase),
+        ssl_context_factory=lambda _config, _default: context,
     )
     return _Server(config, ready, app.state.readiness, drain_seconds)
 
@@ -96,9 +105,10 @@ def run(
     ready: Callable[[], None],
     *,
     drain_seconds: float = 0.0,
+    client_ca: Path | None = None,
 ) -> None:
     """Answer requests on ``listener`` until SIGTERM or SIGINT, ``drain_seconds`` longer, then finish what was begun."""
-    server = make_server(app, ring, ready, drain_seconds=drain_seconds)
+    server = make_server(app, ring, ready, drain_seconds=drain_seconds, client_ca=client_ca)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
 
@@ -144,16 +154,21 @@ class _Server(uvicorn.Server):
 
 
 class _PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the limits that it lacks: on connections, on the size of a head, and on its arrival."""
+    """uvicorn's protocol with the limits that it lacks: on connections, on the size of a head, and on its arrival.
+
+    It also tells the application about the client's certificate, as the ASGI TLS extension says.
+    """
 
     _head_timer: TimerHandle | None = None
     _head_size = 0
+    _tls: dict[str, Any] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
+        self._tls = tls_extension(transport.get_extra_info("ssl_object"))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -168,6 +183,7 @@ class _PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_size = 0
         super().on_message_begin()
+        cast("dict[str, Any]", self.scope)["extensions"] = {"tls": self._tls}
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from watchword.errors import UsageError
+
 __all__ = ["covers", "issue_ca", "issue_server", "new_key", "server_context"]
 
 CA_DAYS: Final = 3650
@@ -69,13 +71,28 @@ def covers(chain_pem: str, names: Sequence[str], now: int) -> bool:
     return certificate.not_valid_after_utc > late and all(_alternative(name) in held for name in names)
 
 
-def server_context(chain: Path, key: Path, passphrase: bytes | None) -> ssl.SSLContext:
-    """TLS 1.3 settings of the service from its certificate chain and key files."""
+def server_context(chain: Path, key: Path, passphrase: bytes | None, client_ca: Path | None = None) -> ssl.SSLContext:
+    """TLS 1.3 settings of the service from its certificate chain and key files.
+
+    With ``client_ca``, a PEM file, clients may show a certificate below one of these; one that does not verify ends
+    the handshake. Raises :class:`UsageError` (``client-ca``).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Always a password: without one OpenSSL would ask on the terminal for the passphrase of an encrypted key.
     context.load_cert_chain(chain, key, password=passphrase or b"")
+    if client_ca is not None:
+        _trust_clients(context, client_ca)
     return context
+
+
+def _trust_clients(context: ssl.SSLContext, client_ca: Path) -> None:
+    try:
+        context.load_verify_locations(client_ca)
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError("client-ca", f"{client_ca} has no certificates that clients could be below: {why}") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
 
 
 def _certificate(

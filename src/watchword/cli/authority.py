@@ -100,6 +100,7 @@ authority.add_command(dry_run_command)
     show_default=True,
     help="Of the log on stderr; auto is JSON, and for people on a terminal.",
 )
+@click.option("--client-ca", type=FILE, help="Certificates (PEM) that people's client certificates may be below.")
 @where
 def serve(
     listen: str,
@@ -110,6 +111,7 @@ def serve(
     drain_seconds: float,
     metrics: str | None,
     log_format: str,
+    client_ca: Path | None,
     data: Path,
     passphrase_file: Path | None,
     as_json: bool,
@@ -120,8 +122,9 @@ def serve(
     Example:
       watchword authority serve --listen 0.0.0.0:8443 --host-name authority.example
     """
+    from watchword.authority.access import Access
     from watchword.authority.app import Services, create_app
-    from watchword.authority.data import DataDirectory
+    from watchword.authority.data import ACCESS_FILE, DataDirectory
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
     from watchword.authority.server import Address, bind, run
@@ -141,10 +144,12 @@ def serve(
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
         launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell)
-        app = create_app(Services(launches, store, keyring, tell=telemetry.tell, metrics=telemetry.metrics))
+        access = Access(data / ACCESS_FILE)
+        services = Services(launches, store, keyring, tell=telemetry.tell, metrics=telemetry.metrics, access=access)
+        app = create_app(services)
         ready = partial(_announce, ring, reached.url, ready_file, as_json)
         with telemetry.running(reached.url, store, keyring, app.state):
-            run(app, ring, listener, ready, drain_seconds=drain_seconds)
+            run(app, ring, listener, ready, drain_seconds=drain_seconds, client_ca=client_ca)
 
 
 def _server_names(host: str, more: tuple[str, ...]) -> list[str]:

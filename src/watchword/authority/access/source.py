@@ -1,0 +1,77 @@
+"""Access rules as they are now: a change of ``access.toml`` counts from the next request on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from watchword.authority.access.certificate import check_client
+from watchword.authority.access.people import People
+from watchword.authority.access.roles import Caller
+from watchword.authority.problems import Problem
+from watchword.errors import UsageError
+
+__all__ = ["Access"]
+
+_log = logging.getLogger("watchword.authority")
+
+
+class Access:
+    """Who callers are, by the rules in ``path``; nobody is anybody while there is no such file.
+
+    ``clock`` gives Unix seconds. Raises :class:`UsageError` (``access-file``) when the file is wrong; one that becomes
+    wrong later is told in the log, and what it said before stays in force.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Callable[[], int] = lambda: int(time.time())) -> None:
+        self._path, self._clock = path, clock
+        self._lock = threading.Lock()
+        self._stamp = _stamp(path)
+        self._people = People.read(path) if path is not None else People()
+
+    def by_certificate(self, certificate: x509.Certificate) -> Caller | None:
+        """Whose certificate this is; its chain was verified. None, and a line in the log, when it is nobody's."""
+        fault = check_client(certificate, self._clock())
+        found = self._now().holders(certificate)
+        if not fault and len(found) == 1:
+            return next(iter(found))
+        why = fault or ("it could be several persons'" if found else "it is nobody's, or it was revoked")
+        _log.warning("client certificate sha256:%s: %s", certificate.fingerprint(SHA256()).hex(), why)
+        return None
+
+    def by_token(self, token: str) -> Caller:
+        """Who holds this bearer token. Blocks. Raises :class:`Problem` (``unauthenticated``)."""
+        headers = {"WWW-Authenticate": 'Bearer realm="watchword", error="invalid_token"'}
+        raise Problem("unauthenticated", "this authority takes no bearer tokens", headers=headers)
+
+    def _now(self) -> People:
+        stamp = _stamp(self._path)
+        if stamp != self._stamp and self._path is not None:
+            with self._lock:
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    self._reload(self._path)
+        return self._people
+
+    def _reload(self, path: Path) -> None:
+        try:
+            self._people = People.read(path)
+        except UsageError as error:
+            _log.error("%s: %s; what it said before stays in force", error.code, error.message)
+        else:
+            _log.info("access rules were read again from %s", path)
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns) if status else None
