@@ -333,4 +333,18 @@ def test_status(service: Service, client: httpx2.Client) -> None:
 
 
 def test_every_status_code_is_listed_once() -> None:
-    assert {status for status, _ in PROBLEMS.values()} == {400, 401, 403, 404, 405, 408, 411, 413, 415, 429, 500, 503, 507}
+    assert {status for status, _ in PROBLEMS.values()} == {
+        400,
+        401,
+        403,
+        404,
+        405,
+        408,
+        411,
+        413,
+        415,
+        429,
+        500,
+        503,
+        507,
+    }

@@ -261,17 +261,19 @@ def _emit_keys(ring: Keyring, as_json: bool) -> None:
 @click.option("--trace", metavar="ID", help="Show decisions about this launch only: the 16 digits of its trace.")
 @click.option("--after", default=0, type=click.IntRange(min=0), help="Show entries after this number.")
 @click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True, help="Show so many.")
+@click.option("--acts", is_flag=True, help="Show administrative acts only: what people did, and who.")
 @where
 def decisions(
     verify: bool,
     trace: str | None,
     after: int,
     limit: int,
+    acts: bool,
     data: Path,
     passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Show the decision record: every release, refusal and administrative act.
+    """Show the decision record: every release, refusal and administrative act, and who did it.
 
     \b
     Example:
@@ -281,9 +283,10 @@ def decisions(
 
     with opened(data, passphrase_file) as (directory, _):
         head = directory.store.verify_decisions() if verify else directory.store.head()
+        found = directory.store.decisions(after=after, launch_key=b"" if acts else None)
         rows = [
             {"seq": d.seq, "leaf": d.leaf.hex(), "entry": json.loads(d.entry)}
-            for d in islice(filter(_about(trace), directory.store.decisions(after=after)), limit)
+            for d in islice(filter(_about(trace), found), limit)
         ]
     position = {"seq": head.seq, "root": head.root.hex()}
     lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in rows]
@@ -303,4 +306,5 @@ def _about(trace: str | None) -> Callable[[Decision], bool]:
 def _summary(entry: dict[str, Any]) -> str:
     what = entry.get("outcome") or entry.get("act", "?")
     about = entry.get("launch") or entry.get("subject", "")
-    return f"{date(entry['time'])} {what:20} {about}"
+    by = f" by {entry['by']}" if "by" in entry else ""
+    return f"{date(entry['time'])} {what:20} {about}{by}"

@@ -80,11 +80,12 @@ def opened(data: Path, passphrase_file: Path | None) -> Iterator[tuple[DataDirec
 
 
 def _operator() -> str:
+    """What the record calls whoever works on the machine itself: "local:" and the login name, or the number."""
     uid = os.getuid()
     try:
-        return pwd.getpwuid(uid).pw_name
+        return f"local:{pwd.getpwuid(uid).pw_name}"
     except KeyError:
-        return f"uid {uid}"
+        return f"local:{uid}"
 
 
 def one(rows: tuple[T, ...], text: str, identity: Callable[[T], str], what: str) -> T:
