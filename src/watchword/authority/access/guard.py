@@ -31,11 +31,10 @@ async def identify(request: Request) -> Caller | None:
     access: Access = request.app.state.access
     if request.scope["scheme"] != "https":
         return None
-    given = request.headers.getlist("authorization")
+    given, certificate = request.headers.getlist("authorization"), peer_certificate(request.scope)
     if given:
-        token = _bearer(given)
-        return await request.app.state.intake.run(lambda: access.by_token(token))  # type: ignore[no-any-return]
-    certificate = peer_certificate(request.scope)
+        token, intake = _bearer(given), request.app.state.intake
+        return await intake.run(lambda: access.by_token(token, certificate))  # type: ignore[no-any-return]
     return access.by_certificate(certificate) if certificate is not None else None
 
 

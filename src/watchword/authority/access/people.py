@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from cryptography import x509
@@ -21,6 +22,7 @@ from msgspec import Meta
 
 from watchword.authority.access.certificate import Identity, identities, subject_identity
 from watchword.authority.access.roles import Caller, How, Role
+from watchword.authority.access.tokens import ALGORITHMS, TokenRules
 from watchword.errors import UsageError
 
 __all__ = ["MAX_FILE", "People"]
@@ -40,18 +42,35 @@ class _Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificates: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=16)]
 
 
+class _Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: _Text
+    audience: _Text
+    roles: dict[_Text, _Roles]
+    ca_file: _Text | None = None
+    algorithms: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=16)] = ("RS256", "PS256", "ES256")
+    name_claim: _Text = "sub"
+    roles_claim: _Text | Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=8)] = "groups"
+    refused_subjects: Annotated[tuple[_Text, ...], Meta(max_length=MAX_PEOPLE)] = ()
+    skew_seconds: Annotated[int, Meta(ge=0, le=300)] = 30
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str
     person: Annotated[tuple[_Person, ...], Meta(max_length=MAX_PEOPLE)] = ()
     revoked_certificates: Annotated[tuple[_Text, ...], Meta(max_length=MAX_PEOPLE)] = ()
+    issuer: _Issuer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Who is who, by what their certificates say; ``revoked`` has SHA-256 hashes of certificates, in hex."""
+    """Who is who, by what their certificates say; ``revoked`` has SHA-256 hashes of certificates, in hex.
+
+    ``tokens`` says which bearer tokens count; None: none does.
+    """
 
     by_identity: Mapping[Identity, Caller] = field(default_factory=lambda: MappingProxyType({}))
     revoked: frozenset[str] = frozenset()
+    tokens: TokenRules | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -80,7 +99,8 @@ class People:
         if document.format != FORMAT:
             raise _wrong(path, f"its format is {document.format!r}, not {FORMAT!r}")
         try:
-            return cls(_people(document.person), frozenset(map(_fingerprint, document.revoked_certificates)))
+            revoked = frozenset(map(_fingerprint, document.revoked_certificates))
+            return cls(_people(document.person), revoked, _tokens(document.issuer) if document.issuer else None)
         except ValueError as error:
             raise _wrong(path, str(error)) from None
 
@@ -106,6 +126,28 @@ def _people(persons: Iterable[_Person]) -> Mapping[Identity, Caller]:
                 raise ValueError(f"{text!r} is there twice: it must be one person's")
             found[identity] = caller
     return MappingProxyType(found)
+
+
+def _tokens(issuer: _Issuer) -> TokenRules:
+    parts = urlsplit(issuer.url)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{issuer.url!r} is no issuer: https://HOST[:PORT][/PATH]")
+    unknown = sorted(set(issuer.algorithms) - set(ALGORITHMS))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no algorithm for tokens here: {', '.join(ALGORITHMS)}")
+    if issuer.ca_file is not None and not Path(issuer.ca_file).is_absolute():
+        raise ValueError("ca_file is not an absolute path")
+    return TokenRules(
+        url=issuer.url,
+        audience=issuer.audience,
+        ca_file=Path(issuer.ca_file) if issuer.ca_file is not None else None,
+        algorithms=issuer.algorithms,
+        name_claim=issuer.name_claim,
+        roles_claim=(issuer.roles_claim,) if isinstance(issuer.roles_claim, str) else issuer.roles_claim,
+        roles=MappingProxyType({text: frozenset(roles) for text, roles in issuer.roles.items()}),
+        refused=frozenset(issuer.refused_subjects),
+        skew=issuer.skew_seconds,
+    )
 
 
 def _identity(text: str) -> Identity:

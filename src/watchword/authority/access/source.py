@@ -13,10 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from watchword.authority.access.certificate import check_client
+from watchword.authority.access.issuer import Issuer
 from watchword.authority.access.people import People
 from watchword.authority.access.roles import Caller
+from watchword.authority.access.tokens import BadToken, holder
 from watchword.authority.problems import Problem
-from watchword.errors import UsageError
+from watchword.errors import Unavailable, UsageError
 
 __all__ = ["Access"]
 
@@ -33,6 +35,7 @@ class Access:
     def __init__(self, path: Path | None = None, clock: Callable[[], int] = lambda: int(time.time())) -> None:
         self._path, self._clock = path, clock
         self._lock = threading.Lock()
+        self._issuer: Issuer | None = None
         self._stamp = _stamp(path)
         self._people = People.read(path) if path is not None else People()
 
@@ -46,10 +49,25 @@ class Access:
         _log.warning("client certificate sha256:%s: %s", certificate.fingerprint(SHA256()).hex(), why)
         return None
 
-    def by_token(self, token: str) -> Caller:
-        """Who holds this bearer token. Blocks. Raises :class:`Problem` (``unauthenticated``)."""
-        headers = {"WWW-Authenticate": 'Bearer realm="watchword", error="invalid_token"'}
-        raise Problem("unauthenticated", "this authority takes no bearer tokens", headers=headers)
+    def by_token(self, token: str, certificate: x509.Certificate | None) -> Caller:
+        """Who holds this bearer token, on a connection that proved ``certificate``. Blocks.
+
+        Raises :class:`Problem` (``unauthenticated``, ``identity-unavailable``).
+        """
+        rules = self._now().tokens
+        if rules is None:
+            raise _bad_token("this authority takes no bearer tokens")
+        issuer = self._issuer
+        if issuer is None or (issuer.url, issuer.ca_file) != (rules.url, rules.ca_file):
+            self._issuer = issuer = Issuer(rules.url, rules.ca_file)
+        try:
+            return holder(token, rules, issuer, self._clock(), certificate)
+        except BadToken as error:
+            _log.info("a bearer token does not hold: %s", error)
+            raise _bad_token(f"the bearer token does not hold: {error}") from None
+        except Unavailable:
+            text = "the bearer token cannot be checked: its issuer's keys cannot be had now"
+            raise Problem("identity-unavailable", text) from None
 
     def _now(self) -> People:
         stamp = _stamp(self._path)
@@ -67,6 +85,11 @@ class Access:
             _log.error("%s: %s; what it said before stays in force", error.code, error.message)
         else:
             _log.info("access rules were read again from %s", path)
+
+
+def _bad_token(text: str) -> Problem:
+    headers = {"WWW-Authenticate": 'Bearer realm="watchword", error="invalid_token"'}
+    return Problem("unauthenticated", text, headers=headers)
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
