@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from starlette.requests import Request
 from tests.conftest import ROOT
 
-from watchword.authority.access import PERMISSIONS, Access, People, Role, permit
+from watchword.authority.access import PERMISSIONS, Access, People, Role, identify, permit
 from watchword.authority.keyring import Keyring
 from watchword.authority.problems import Problem
 from watchword.authority.tls import server_context
@@ -139,6 +139,13 @@ def test_a_header_about_a_certificate_means_nothing(office: Office, name: str) -
     assert problem(office.get_self(None, **{name: value})) == (401, "unauthenticated")
     named = office.get_self(office.ca.issue("tenant"), **{name: value})
     assert named.json()["name"] == "tenant"
+
+
+def test_what_did_not_come_over_tls_is_nobodys(office: Office) -> None:
+    request = request_of(office, "auditor")
+    assert asyncio.run(identify(request)) is not None
+    request.scope["scheme"] = "http"
+    assert asyncio.run(identify(request)) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -300,34 +299,62 @@ def test_an_issuer_that_hangs_holds_up_one_request(tmp_path: Path) -> None:
         assert found[0] is not None
 
 
+OTHER_NAME = {"issuer": "https://elsewhere.example", "jwks_uri": "URL/keys"}
+NOT_SECRET = {"issuer": "URL", "jwks_uri": "http://127.0.0.1:1/keys"}
+DISCOVERY = "/.well-known/openid-configuration"
+
+
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "why"),
     [
-        ("/.well-known/openid-configuration", b'{"issuer": "https://elsewhere.example", "jwks_uri": "https://x"}'),
-        ("/.well-known/openid-configuration", b'{"jwks_uri": "https://x"}'),
-        ("/.well-known/openid-configuration", b"{"),
-        ("/.well-known/openid-configuration", b" " * 300_000),
-        ("/keys", b"{}"),
-        ("/keys", b'{"keys": [{"kty": "oct", "kid": "ec", "k": "c2VjcmV0"}]}'),
-        ("/keys", b'{"keys": [{"kty": "EC", "kid": "ec"}, {"kty": 7}, {}]}'),
-        ("/keys", b'{"keys": ' + b"[" * 100_000),
+        (DISCOVERY, json.dumps(OTHER_NAME), "it calls itself"),
+        (DISCOVERY, json.dumps(NOT_SECRET), "not at an https"),
+        (DISCOVERY, json.dumps({"issuer": "URL", "jwks_uri": "URL/keys", "more": "x" * 300_000}), "more than 262144"),
+        (DISCOVERY, '{"jwks_uri": "URL/keys"}', "issuer"),
+        (DISCOVERY, "{", "truncated"),
+        ("/keys", "{}", "keys"),
+        ("/keys", '{"keys": ' + "[" * 100_000, "cannot be had"),
     ],
 )
-def test_documents_that_are_none(tmp_path: Path, path: str, body: bytes) -> None:
+def test_documents_that_are_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, body: str, why: str
+) -> None:
     with running_issuer(tmp_path) as provider:
-        provider.documents[path] = body
-        issuer = Issuer(provider.url, provider.ca_file)
-        with suppress(Unavailable):
-            assert issuer.key("ec") is None
-
-
-def test_keys_over_plain_http_are_not_asked_for(tmp_path: Path) -> None:
-    with running_issuer(tmp_path) as provider:
-        document = {"issuer": provider.url, "jwks_uri": provider.url.replace("https", "http") + "/keys"}
-        provider.documents["/.well-known/openid-configuration"] = json.dumps(document).encode()
+        provider.documents[path] = body.replace("URL", provider.url).encode()
         with pytest.raises(Unavailable):
             Issuer(provider.url, provider.ca_file).key("ec")
-        assert provider.asked == ["/.well-known/openid-configuration"]
+        assert "issuer-unreachable" in caplog.text
+        assert why in caplog.text
+
+
+@pytest.mark.parametrize(
+    "key", [{"kty": "oct", "kid": "ec", "k": "c2VjcmV0"}, {"kty": "EC", "kid": "ec"}, {"kty": 7}, {}]
+)
+def test_keys_that_are_none_are_left_out(tmp_path: Path, key: dict[str, Any]) -> None:
+    with running_issuer(tmp_path) as provider:
+        good = provider.keys["rsa"].as_dict(private=False)
+        provider.documents["/keys"] = json.dumps({"keys": [key, good]}).encode()
+        issuer = Issuer(provider.url, provider.ca_file)
+        assert issuer.key("ec") is None
+        assert issuer.key("rsa")
+
+
+def test_what_cannot_hold_anyway_costs_the_issuer_nothing(tmp_path: Path) -> None:
+    with running_issuer(tmp_path) as provider:
+        access_file(tmp_path / "access.toml", {}, section(provider))
+        access = Access(tmp_path / "access.toml")
+        head, body, signature = provider.token().split(".")
+        for token in (
+            provider.token(kid="rsa", alg="PS256"),
+            provider.token(iss="https://elsewhere.example"),
+            provider.token(head={"typ": "logout+jwt"}),
+            f"{head}.{body}.{signature}{'A' * 12_288}",
+            f"{head}.{body}",
+        ):
+            with pytest.raises(Problem) as caught:
+                access.by_token(token, None)
+            assert caught.value.code == "unauthenticated"
+        assert provider.asked == []
 
 
 def test_keys_that_are_too_weak_or_for_something_else_do_not_count(tmp_path: Path) -> None:
@@ -382,6 +409,8 @@ def test_names_and_roles_from_other_claims(tmp_path: Path, issuer: TestIssuer) -
     assert (caller.actor, caller.roles) == ("token:Alice A.", {Role.OPERATOR})
     with pytest.raises(Problem, match="does not say who holds it"):
         access.by_token(issuer.token(), None)
+    with pytest.raises(Problem, match="lacks a claim"):
+        access.by_token(issuer.token(sub=None, **claims), None)
 
 
 @pytest.mark.parametrize(

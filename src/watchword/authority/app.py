@@ -19,6 +19,7 @@ from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
 from watchword.authority.problems import Problem, handlers
 from watchword.authority.readiness import Readiness
+from watchword.authority.routes.admin import admin_routes
 from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.health import get_health, get_ready
 from watchword.authority.routes.host_states import post_host_states
@@ -115,6 +116,7 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/launches/{launch_id}/standing", get_standing, methods=["GET"]),
             Route("/v1/host-states", post_host_states, methods=["POST"]),
             Route("/v1/admin/self", get_self, methods=["GET"]),
+            *admin_routes(),
             Route("/v1/status", get_status, methods=["GET"]),
             Route("/v1/health", get_health, methods=["GET"]),
             Route("/v1/ready", get_ready, methods=["GET"]),

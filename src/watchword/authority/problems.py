@@ -18,7 +18,7 @@ from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import BugEvent, FailureEvent
 from watchword.errors import MalformedError, Rejected, Unavailable, UsageError, WatchwordError
 
-__all__ = ["MEDIA_TYPE", "PROBLEMS", "Problem", "handlers", "problem_response", "raw_problem"]
+__all__ = ["MEDIA_TYPE", "PROBLEMS", "Problem", "handlers", "problem_response", "raw_problem", "refusal"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 2
@@ -71,6 +71,24 @@ def problem_response(code: str, detail: str, *, close: bool = False) -> Response
     """The problem document for a code of the table; ``close`` ends the connection, its body was not read."""
     status, title = PROBLEMS[code]
     return _response(status, code, title, detail, close=close)
+
+
+def refusal(error: WatchwordError) -> Response:
+    """What somebody asked for cannot be done, and that is the asker's: with the error's code, hint and findings."""
+    status, title = (
+        (422, "This is not acceptable") if isinstance(error, Rejected) else (400, "This cannot be done as it was asked")
+    )
+    members: dict[str, object] = {
+        "type": f"urn:watchword:problem:{error.code}",
+        "title": title,
+        "status": status,
+        "detail": error.message,
+        "hint": error.hint,
+        "error": type(error).__name__,
+    }
+    if isinstance(error, Rejected):
+        members["findings"] = error.findings
+    return Response(msgspec.json.encode(members), status, {"Cache-Control": "no-store"}, MEDIA_TYPE)
 
 
 def raw_problem(code: str, detail: str) -> tuple[int, bytes]:

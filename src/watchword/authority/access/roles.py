@@ -58,7 +58,6 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "dry-run": frozenset({_A, _O}),
         # what hosts may run
         "stack-draft": frozenset({_A, _E}),
-        "stack-endorse": frozenset({_A, _E}),
         "stack-activate": frozenset({_A}),
         "stack-retire": frozenset({_A, _O}),
         "stack-revoke": frozenset({_A, _O}),
