@@ -12,6 +12,7 @@ from watchword.crypto import envelope, token
 from watchword.crypto.hpke import Domain, open_sealed, seal
 from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Rejected
+from watchword.wire.share import SharePlace
 from watchword.wire.token import Token, TokenBody
 
 KEY = X25519PrivateKey.generate()
@@ -110,3 +111,39 @@ def test_a_payload_fits_its_context_only() -> None:
         with pytest.raises(MalformedError, match="does not fit"):
             envelope.open_payload(key, payload, context)
     assert "sss" not in repr(secret)
+
+
+SHARE = dataclasses.replace(BODY, place=SharePlace(1, 2, 3))
+
+
+def test_a_share_is_told_from_a_whole_secret_from_outside_and_inside() -> None:
+    text = token.seal_token(SHARE, KEY.public_key())
+    assert Token.parse(text).is_share
+    assert token.open_token(text, KEYS) == SHARE
+    assert not Token.parse(token.seal_token(BODY, KEY.public_key())).is_share
+    for suite, inside in ((1, SHARE), (2, BODY)):
+        domain = {1: Domain.TOKEN, 2: Domain.SHARE}[suite]
+        header = Token(suite, token.sealing_key_id(KEY.public_key()), b"")
+        lying = Token(suite, header.key_id, seal(domain, header.header(), inside.encode(), KEY.public_key()))
+        with pytest.raises(MalformedError, match="not what its outside says"):
+            token.open_token(lying.text(), KEYS)
+
+
+def test_f1_a_share_relabelled_as_a_whole_secret_does_not_open() -> None:
+    share = Token.parse(token.seal_token(SHARE, KEY.public_key()))
+    with pytest.raises(Rejected, match="F1"):
+        token.open_token(dataclasses.replace(share, suite=1).text(), KEYS)
+
+
+def test_a_released_share_is_no_released_secret() -> None:
+    share = envelope.LaunchShare(b"s" * 32, b"l" * 16, b"i" * 32, 0, SharePlace(1, 2, 3))
+    payload = envelope.seal_share_payload(share, b"d" * 32, b"context")
+    assert envelope.open_share_payload(b"d" * 32, payload, b"context") == share
+    assert "sss" not in repr(share)
+    secret = envelope.seal_payload(envelope.LaunchSecret(b"s" * 32, b"l" * 16, b"i" * 32, 0), b"d" * 32, b"context")
+    for opener, other in ((envelope.open_payload, payload), (envelope.open_share_payload, secret)):
+        with pytest.raises(MalformedError) as caught:
+            opener(b"d" * 32, other, b"context")
+        assert caught.value.code == "payload-unopenable"
+    with pytest.raises(MalformedError):
+        envelope.open_share_payload(b"d" * 32, payload, b"other")

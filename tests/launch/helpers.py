@@ -22,6 +22,7 @@ from watchword.wire.tpm.algorithms import Alg
 
 NOW = 1_800_000_000
 MAC_KEY, PSEUDONYM_KEY, REPLY_KEY, DATA_KEY = (bytes([number]) * 32 for number in range(1, 5))
+RUN = b"run-of-one-host!"
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Case:
     boots: Path
     tpm: SoftTpm = field(default_factory=SoftTpm.create)
     sealing: X25519PrivateKey = field(default_factory=X25519PrivateKey.generate)
+    purpose: Purpose | None = None  # another one than the token's
 
     def __post_init__(self) -> None:
         self.profile = Profile.parse(profile_document())
@@ -54,12 +56,14 @@ class Case:
 
     def evidence(self, recording: str = "good") -> Evidence:
         token = seal_token(self.body, self.sealing.public_key())
+        purpose = self.purpose or (Purpose.SHARE if self.body.place else Purpose.LAUNCH)
+        run = RUN if purpose is Purpose.SHARE else b""
         host_id = self.tpm.ak.host_id
         nonce = challenge.issue(
-            MAC_KEY, host_id=host_id, purpose=Purpose.LAUNCH, token_id=token_id(token), now=NOW, random=bytes(16)
+            MAC_KEY, host_id=host_id, purpose=purpose, token_id=token_id(token), now=NOW, random=bytes(16)
         )
         bound = binding(
-            host_id=host_id, nonce=nonce, purpose=Purpose.LAUNCH, token=token, instance="vm", reply_key=REPLY_KEY
+            host_id=host_id, nonce=nonce, purpose=purpose, token=token, instance="vm", reply_key=REPLY_KEY, run=run
         )
         folder = self.boots / recording
         recorded = json.loads((folder / "pcrs.json").read_text())["sha256"]
@@ -68,7 +72,8 @@ class Case:
         return Evidence(
             host_id=host_id,
             nonce=nonce,
-            purpose=Purpose.LAUNCH,
+            purpose=purpose,
+            run=run,
             token=token,
             instance="vm",
             attest=attest,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import msgspec
 import pytest
 
+from watchword.crypto.envelope import open_payload, open_share_payload
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.launch.machine import TRANSITIONS, Launch, State, pseudonym
-from watchword.launch.receipt import launch_key
+from watchword.launch.receipt import Decision, ShareRecord, launch_key
+from watchword.wire.evidence import Purpose
 from watchword.wire.messages import Release
+from watchword.wire.share import SharePlace
 
-from .helpers import DATA_KEY, MAC_KEY, NOW, PSEUDONYM_KEY, Case
+from .helpers import DATA_KEY, MAC_KEY, NOW, PSEUDONYM_KEY, REPLY_KEY, RUN, Case
 
 RANK_REFUSAL = Rejected(Finding("A5", "host-revoked", "for a test"))
 
@@ -204,3 +209,49 @@ def test_pseudonyms_cannot_be_linked_across_profiles() -> None:
              for profile in (b"p" * 32, b"q" * 32)}  # fmt: skip
     assert len(names) == 8
     assert all(len(name) == 32 for name in names)
+
+
+# -- shares of a secret ------------------------------------------------------------------------------------------------
+
+
+def test_a_share_is_released_as_a_share_and_recorded_as_one(case: Case) -> None:
+    case.body = case.new_body(secret=b"s" * 32, place=SharePlace(2, 2, 3))
+    launch = reach(case, State.COUNTED)
+    decision = launch.decision(releases=1, pseudonym_key=PSEUDONYM_KEY)
+    assert decision.share == ShareRecord(2, 2, 3, RUN.hex())
+    assert Decision.parse(decision.encode()) == decision
+    launch.recorded()
+    sealed = launch.seal(DATA_KEY)
+    share = open_share_payload(DATA_KEY, sealed.payload, launch.bound)
+    assert (share.share, share.place, share.launch_id) == (b"s" * 32, SharePlace(2, 2, 3), case.body.launch_id)
+    with pytest.raises(MalformedError):
+        open_payload(DATA_KEY, sealed.payload, launch.bound)
+
+
+def test_a_decision_about_a_whole_secret_says_nothing_of_shares(case: Case) -> None:
+    decision = reach(case, State.COUNTED).decision(releases=1, pseudonym_key=PSEUDONYM_KEY)
+    assert decision.share is msgspec.UNSET
+    assert b"share" not in decision.encode()
+
+
+@pytest.mark.parametrize(("place", "purpose"), [(SharePlace(1, 2, 2), Purpose.LAUNCH), (None, Purpose.SHARE)])
+def test_f6_a_share_is_asked_for_as_one(case: Case, place: SharePlace | None, purpose: Purpose) -> None:
+    case.body, case.purpose = case.new_body(place=place), purpose
+    launch = reach(case, State.GRANTED)
+    with pytest.raises(Rejected) as caught:
+        launch.accept_nonce(MAC_KEY)
+    assert (caught.value.clause, caught.value.code) == ("F6", "share-purpose")
+    assert launch.state is State.REFUSED
+    decision = launch.decision(releases=0, pseudonym_key=PSEUDONYM_KEY)
+    assert (decision.outcome, decision.findings[0].code) == ("refused", "share-purpose")
+
+
+def test_b5_the_run_is_in_the_quote(case: Case) -> None:
+    """Another host's run cannot be claimed after the quote."""
+    case.body = case.new_body(place=SharePlace(1, 2, 2))
+    launch = Launch(replace(case.evidence(), run=b"r" * 16), REPLY_KEY, NOW)
+    launch.open_token(case.keys)
+    launch.accept_nonce(MAC_KEY)
+    with pytest.raises(Rejected) as caught:
+        launch.appraise(case.known())
+    assert (caught.value.clause, caught.value.code) == ("B5", "quote-binding")

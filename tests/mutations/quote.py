@@ -43,8 +43,8 @@ MUTATIONS = (
     Mutation(
         "B5",
         _EVIDENCE,
-        ".raw(host_id).raw(nonce).u8(purpose)\n    writer.sized16(token.encode()).sized16(instance",
-        ".raw(nonce).u8(purpose)\n    writer.sized16(token.encode()).sized16(instance",
+        ".raw(host_id).raw(nonce).u8(purpose).raw(run)\n    writer.sized16(token.encode()).sized16(instance",
+        ".raw(nonce).u8(purpose).raw(run)\n    writer.sized16(token.encode()).sized16(instance",
         _BINDING_TESTS,
     ),
     Mutation(
@@ -85,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "B5",
         "authority/launches.py",
-        "if request.purpose is not Purpose.LAUNCH:",
+        "if request.purpose not in (Purpose.LAUNCH, Purpose.SHARE):",
         "if False:",
         _attack("token", "test_purpose_confused"),
     ),

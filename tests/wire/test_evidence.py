@@ -38,6 +38,15 @@ def test_good_evidence() -> None:
     assert found.encode() == data
 
 
+def test_only_evidence_for_a_share_names_a_run() -> None:
+    data = with_pcrs(b"\0")
+    share = data[:80] + b"\3" + b"r" * 16 + data[81:]
+    found = Evidence.parse(share)
+    assert (found.purpose, found.run, found.encode()) == (Purpose.SHARE, b"r" * 16, share)
+    refused(data[:80] + b"\3" + data[81:], "evidence")
+    assert Evidence.parse(data).run == b""
+
+
 def test_nothing_may_follow() -> None:
     refused(with_pcrs(b"\0") + b"\0", "trailing")
 

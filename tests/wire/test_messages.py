@@ -90,7 +90,7 @@ def test_a_refusal_clips_what_it_quotes() -> None:
     assert reply.message == "é" * 1000
 
 
-@pytest.mark.parametrize("field", ["host_id", "nonce", "purpose", "token", "instance", "reply_key"])
+@pytest.mark.parametrize("field", ["host_id", "nonce", "purpose", "token", "instance", "reply_key", "run"])
 def test_the_binding_covers_every_field(field: str) -> None:
     good: dict[str, Any] = {
         "host_id": b"h" * 32,
@@ -99,6 +99,7 @@ def test_the_binding_covers_every_field(field: str) -> None:
         "token": "t",
         "instance": "i",
         "reply_key": b"r" * 32,
+        "run": b"u" * 16,
     }
     other = {**good, field: Purpose.ATTEST if field == "purpose" else good[field] + good[field]}
     assert binding(**good) != binding(**other)

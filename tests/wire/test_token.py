@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchword.errors import MalformedError
+from watchword.wire.share import SharePlace
 from watchword.wire.token import MAX_TEXT, Token, TokenBody, token_id
 
 BODY = TokenBody(b"s" * 32, b"l" * 16, b"i" * 32, b"p" * 32, expires=1 << 40, releases=3, level=2)
+SHARE = dataclasses.replace(BODY, place=SharePlace(1, 2, 3))
 TOKEN = Token(1, b"kkkk", bytes(48 + len(BODY.encode())))
 
 
@@ -30,9 +32,7 @@ def test_a_body_never_shows_its_secret() -> None:
     assert "ssss" not in repr(BODY)
 
 
-@pytest.mark.parametrize(
-    "change", [{"releases": 0}, {"level": 0}, {"flags": 1}, {"share": 1}, {"threshold": 2}], ids=lambda c: next(iter(c))
-)
+@pytest.mark.parametrize("change", [{"releases": 0}, {"level": 0}, {"flags": 1}], ids=lambda c: next(iter(c)))
 def test_a_body_that_means_nothing_is_refused(change: dict[str, int]) -> None:
     with pytest.raises(MalformedError):
         TokenBody.parse(dataclasses.replace(BODY, **change).encode())  # type: ignore[arg-type]
@@ -65,8 +65,27 @@ def test_a_text_that_is_no_token_is_told_so() -> None:
 
 
 def test_nothing_may_follow_a_body() -> None:
-    with pytest.raises(MalformedError, match="1 trailing bytes"):
+    with pytest.raises(MalformedError):
         TokenBody.parse(BODY.encode() + b"\0")
+    with pytest.raises(MalformedError, match="1 trailing bytes"):
+        TokenBody.parse(SHARE.encode() + b"\0")
+
+
+def test_a_share_says_which_it_is_and_fits_too() -> None:
+    assert TokenBody.parse(SHARE.encode()) == SHARE
+    assert len(Token(2, b"kkkk", bytes(48 + len(SHARE.encode()))).text()) == 246 <= MAX_TEXT
+
+
+@pytest.mark.parametrize("place", [b"\0\2\3", b"\4\2\3", b"\1\1\1", b"\1\1\2", b"\1\2\4", b"\1\4\3", b"\1\5\11"])
+def test_a_share_of_no_possible_set_is_refused(place: bytes) -> None:
+    with pytest.raises(MalformedError):
+        TokenBody.parse(SHARE.encode()[:-3] + place)
+
+
+@pytest.mark.parametrize("ending", [b"\1\0", b"\0\2", b"\1\2"])
+def test_a_body_is_a_whole_secret_or_says_which_share_it_is(ending: bytes) -> None:
+    with pytest.raises(MalformedError, match="neither"):
+        TokenBody.parse(BODY.encode()[:-2] + ending)
 
 
 def test_one_token_has_one_text() -> None:

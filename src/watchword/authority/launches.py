@@ -142,10 +142,11 @@ class Launches:
     def _challenge(self, request: ChallengeRequest, keys: Keyring, now: int) -> Challenge:
         if request.purpose is Purpose.ATTEST and not request.token:
             return self._watch.challenge(request.host_id, keys, now)
-        if request.purpose is not Purpose.LAUNCH:
+        if request.purpose not in (Purpose.LAUNCH, Purpose.SHARE):
             raise Rejected(Finding("B5", "purpose-unknown", "this authority gives out secrets for launches only"))
         grant = open_token(request.token, keys.sealing_keys)
         release.check_grant(grant, now)
+        release.check_purpose(grant, request.purpose)
         profile = self._snapshots.profile(grant.profile)
         if profile is None:
             raise Rejected(

@@ -22,17 +22,21 @@ from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError
 from watchword.wire.messages import MAX_REQUEST
 from watchword.wire.reader import Reader, Writer, parse_whole
+from watchword.wire.share import SharePlace
 from watchword.wire.token import KEY_ID_SIZE
 
 __all__ = [
     "REPLY_KEY_SIZE",
     "LaunchSecret",
+    "LaunchShare",
     "open_payload",
     "open_reply",
     "open_request",
+    "open_share_payload",
     "seal_payload",
     "seal_reply",
     "seal_request",
+    "seal_share_payload",
 ]
 
 REPLY_KEY_SIZE = 32
@@ -114,6 +118,46 @@ def open_payload(data_key: bytes, payload: bytes, context: bytes) -> LaunchSecre
         return LaunchSecret.parse(_cipher(data_key, b"watchword/payload/1").decrypt(_ONCE, payload, context))
     except InvalidTag:
         raise MalformedError("release: the payload does not fit this request", code="payload-unopenable") from None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchShare:
+    """What a release of a share gives to the host: ``share`` 32 bytes, which ``place`` it has, and the rest alike."""
+
+    share: bytes
+    launch_id: bytes
+    inputs: bytes
+    flags: int
+    place: SharePlace
+
+    def __repr__(self) -> str:
+        return f"LaunchShare({self.place})"
+
+    def encode(self) -> bytes:
+        writer = Writer().raw(self.share).raw(self.launch_id).raw(self.inputs).u16(self.flags)
+        self.place.write(writer)
+        return writer.done()
+
+    @classmethod
+    def parse(cls, data: bytes) -> LaunchShare:
+        return parse_whole(
+            data, "share", lambda r: cls(r.take(32), r.take(16), r.take(32), r.u16(), SharePlace.read(r))
+        )
+
+
+def seal_share_payload(share: LaunchShare, data_key: bytes, context: bytes) -> bytes:
+    """As :func:`seal_payload`, for a share: nothing that opens as one opens as the other."""
+    return _cipher(data_key, b"watchword/share-payload/1").encrypt(_ONCE, share.encode(), context)
+
+
+def open_share_payload(data_key: bytes, payload: bytes, context: bytes) -> LaunchShare:
+    """Undo :func:`seal_share_payload`. Raises :class:`MalformedError`."""
+    try:
+        return LaunchShare.parse(_cipher(data_key, b"watchword/share-payload/1").decrypt(_ONCE, payload, context))
+    except InvalidTag:
+        raise MalformedError(
+            "release: the payload is no share, or does not fit this request", code="payload-unopenable"
+        ) from None
 
 
 def _cipher(key: bytes, info: bytes) -> ChaCha20Poly1305:

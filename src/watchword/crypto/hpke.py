@@ -24,6 +24,7 @@ class Domain(Enum):
     """What a ciphertext is for."""
 
     TOKEN = b"watchword/token/1"
+    SHARE = b"watchword/share-token/1"
     REQUEST = b"watchword/request/1"
 
 

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from watchword.crypto.hpke import Domain, open_sealed, seal
 from watchword.errors import Finding, MalformedError, Rejected
-from watchword.wire.token import KEY_ID_SIZE, SUITE_X25519, Token, TokenBody
+from watchword.wire.token import KEY_ID_SIZE, SUITE_SHARE, SUITE_X25519, Token, TokenBody
 
 __all__ = ["open_token", "seal_token", "sealing_key_id"]
+
+_DOMAINS = {SUITE_X25519: Domain.TOKEN, SUITE_SHARE: Domain.SHARE}
 
 
 def sealing_key_id(key: X25519PublicKey) -> bytes:
@@ -21,8 +23,9 @@ def sealing_key_id(key: X25519PublicKey) -> bytes:
 
 def seal_token(body: TokenBody, key: X25519PublicKey) -> str:
     """The token text (at most 255 characters) that only the owner of ``key`` can open."""
-    empty = Token(SUITE_X25519, sealing_key_id(key), b"")
-    return Token(empty.suite, empty.key_id, seal(Domain.TOKEN, empty.header(), body.encode(), key)).text()
+    suite = SUITE_X25519 if body.place is None else SUITE_SHARE
+    empty = Token(suite, sealing_key_id(key), b"")
+    return Token(suite, empty.key_id, seal(_DOMAINS[suite], empty.header(), body.encode(), key)).text()
 
 
 def open_token(text: str, keys: Mapping[bytes, X25519PrivateKey]) -> TokenBody:
@@ -31,14 +34,17 @@ def open_token(text: str, keys: Mapping[bytes, X25519PrivateKey]) -> TokenBody:
     Raises :class:`MalformedError` when the text is not a token, :class:`Rejected` (F1) when it is not for us.
     """
     token = Token.parse(text)
-    key = keys.get(token.key_id)
-    if token.suite != SUITE_X25519 or key is None:
+    key, domain = keys.get(token.key_id), _DOMAINS.get(token.suite)
+    if domain is None or key is None:
         raise Rejected(_not_ours("no key of this authority fits", token))
     try:
-        plaintext = open_sealed(Domain.TOKEN, token.header(), token.sealed, key)
+        plaintext = open_sealed(domain, token.header(), token.sealed, key)
     except MalformedError:
         raise Rejected(_not_ours("the sealed part does not open", token)) from None
-    return TokenBody.parse(plaintext)
+    body = TokenBody.parse(plaintext)
+    if token.is_share != (body.place is not None):
+        raise MalformedError("token: what is inside is not what its outside says, a share or a whole secret")
+    return body
 
 
 def _not_ours(why: str, token: Token) -> Finding:

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NoReturn
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.crypto.token import open_token
 from watchword.errors import Finding, Rejected
 from watchword.launch import challenge, release
 from watchword.launch.evidence import verify_evidence
-from watchword.launch.receipt import Decision, FindingRecord, StackRecord, launch_key
+from watchword.launch.receipt import Decision, FindingRecord, ShareRecord, StackRecord, launch_key
 from watchword.policy.appraise import Appraisal, Approved, appraise
 from watchword.policy.ear import submodule_of
 from watchword.policy.ear_claims import Submodule
@@ -110,6 +111,7 @@ class Launch:
             token=evidence.token,
             instance=evidence.instance,
             reply_key=reply_key,
+            run=evidence.run,
         )
         self._grant: TokenBody | None = None
         self._appraisal: Appraisal | None = None
@@ -133,7 +135,7 @@ class Launch:
         self._move("open_token")
 
     def accept_nonce(self, mac_key: bytes) -> None:
-        """B6, first half: the nonce is ours, for this host, purpose and token, and fresh. F3: the token is, too."""
+        """B6, first half: the nonce is ours, for this host, purpose and token, and fresh. F3, F6: so is the token."""
         self._expect("accept_nonce")
         evidence = self.evidence
         try:
@@ -146,6 +148,7 @@ class Launch:
                 now=self.now,
             )
             release.check_grant(self.grant, self.now)  # F3
+            release.check_purpose(self.grant, evidence.purpose)  # F6
         except Rejected as rejected:
             self._refuse(rejected)
         self._move("accept_nonce")
@@ -222,6 +225,7 @@ class Launch:
             findings=tuple(FindingRecord.of(f) for f in self.findings[:_MAX_FINDINGS]),
             status=result.status.value,
             vector={claim.value: value for claim, value in result.vector.items()},
+            share=_share_record(grant, self.evidence.run) if grant.place is not None else msgspec.UNSET,
         )
 
     def _result(self, released: bool) -> Submodule:
@@ -268,6 +272,11 @@ class Launch:
 
     def _move(self, step: str) -> None:
         self.state = TRANSITIONS[step][1]
+
+
+def _share_record(grant: TokenBody, run: bytes) -> ShareRecord:
+    assert grant.place is not None
+    return ShareRecord(grant.place.index, grant.place.threshold, grant.place.count, run.hex())
 
 
 def _stack_record(stack: CompiledStack) -> StackRecord:

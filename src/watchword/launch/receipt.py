@@ -29,6 +29,7 @@ __all__ = [
     "FindingRecord",
     "LogPosition",
     "Receipt",
+    "ShareRecord",
     "StackRecord",
     "launch_key",
     "make_receipt",
@@ -54,6 +55,18 @@ class StackRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     digest: str
     origin: str = ""
+
+
+class ShareRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That a decision is about share ``index`` of ``count``, of which ``threshold`` give the secret.
+
+    ``run`` names the attempt of one host to collect them, 16 bytes hex; "" when it was asked for as no share.
+    """
+
+    index: int
+    threshold: int
+    count: int
+    run: str
 
 
 class FindingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +101,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ``required`` the rank that the token demands; ``host`` the pseudonym, hex; ``releases`` how many there were with
     this one, of ``allowed``; ``lease`` seconds that the release can be opened; ``evidence`` SHA-256 of the quote, hex;
     ``status`` and ``vector`` the attestation result in the words of AR4SI (``policy.trustworthiness``).
+    ``share`` is there when the token held a share of a secret, and only then.
     """
 
     format: str = _DECISION_FORMAT
@@ -110,6 +124,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     findings: tuple[FindingRecord, ...] = ()
     status: str = "none"
     vector: dict[str, int] = {}
+    share: ShareRecord | msgspec.UnsetType = msgspec.UNSET
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

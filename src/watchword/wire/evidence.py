@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from watchword.errors import MalformedError
 from watchword.wire.reader import Reader, Writer, parse_whole
+from watchword.wire.share import RUN_SIZE
 from watchword.wire.tpm.algorithms import Alg, digest_size
 from watchword.wire.tpm.pcr import PcrValues
 
@@ -30,6 +31,7 @@ class Purpose(IntEnum):
 
     LAUNCH = 1
     ATTEST = 2
+    SHARE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Evidence:
     ``host_id`` 32 bytes; ``nonce`` 48 bytes from the authority; ``token`` the launch token's text; ``instance`` the
     provider's name for the machine (at most 255 bytes); ``attest`` TPMS_ATTEST and ``signature`` TPMT_SIGNATURE as
     the TPM returned them; ``pcrs`` the PCR values the quote is said to cover; ``event_log`` the firmware's, ``ima_log``
-    the kernel's binary log from entry ``ima_from`` on (0: all of it).
+    the kernel's binary log from entry ``ima_from`` on (0: all of it). ``run`` (16 bytes) names this host's attempt to
+    collect the shares of a secret; it is empty for any other purpose than SHARE.
     """
 
     host_id: bytes
@@ -53,6 +56,7 @@ class Evidence:
     event_log: bytes
     ima_from: int
     ima_log: bytes
+    run: bytes = b""
 
     @classmethod
     def parse(cls, data: bytes) -> Evidence:
@@ -61,10 +65,12 @@ class Evidence:
 
     @classmethod
     def read(cls, r: Reader) -> Evidence:
+        host_id, nonce, purpose = r.take(32), r.take(_NONCE_SIZE), read_purpose(r)
         return cls(
-            host_id=r.take(32),
-            nonce=r.take(_NONCE_SIZE),
-            purpose=read_purpose(r),
+            host_id=host_id,
+            nonce=nonce,
+            purpose=purpose,
+            run=r.take(RUN_SIZE) if purpose is Purpose.SHARE else b"",
             token=read_text(r, MAX_TOKEN, "token"),
             instance=read_text(r, MAX_INSTANCE, "instance"),
             attest=r.sized16(_MAX_ATTEST, "attest"),
@@ -76,7 +82,7 @@ class Evidence:
         )
 
     def write(self, w: Writer) -> None:
-        w.raw(self.host_id).raw(self.nonce).u8(self.purpose)
+        w.raw(self.host_id).raw(self.nonce).u8(self.purpose).raw(self.run)
         w.sized16(self.token.encode()).sized16(self.instance.encode())
         w.sized16(self.attest).sized16(self.signature)
         write_pcrs(w, self.pcrs)
@@ -88,14 +94,17 @@ class Evidence:
         return writer.done()
 
 
-def binding(*, host_id: bytes, nonce: bytes, purpose: Purpose, token: str, instance: str, reply_key: bytes) -> bytes:
+def binding(
+    *, host_id: bytes, nonce: bytes, purpose: Purpose, token: str, instance: str, reply_key: bytes, run: bytes = b""
+) -> bytes:
     """The 32 bytes that the quote's ``extraData`` must be.
 
     Covers every field of the request that the authority relies on and that the TPM does not vouch for otherwise:
     the logs need no place here because they must replay to the quoted PCRs. ``reply_key`` (32 bytes) is the key the
-    answer is encrypted under, so nobody can have the answer to this quote sent elsewhere.
+    answer is encrypted under, so nobody can have the answer to this quote sent elsewhere. ``run`` is in it for a share
+    alone, which its purpose says too.
     """
-    writer = Writer().raw(b"watchword/evidence/1\0").raw(host_id).raw(nonce).u8(purpose)
+    writer = Writer().raw(b"watchword/evidence/1\0").raw(host_id).raw(nonce).u8(purpose).raw(run)
     writer.sized16(token.encode()).sized16(instance.encode())
     writer.raw(hashlib.sha256(b"watchword/reply-key/1\0" + reply_key).digest())
     return hashlib.sha256(writer.done()).digest()

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 
 from watchword.errors import MalformedError
 from watchword.wire.reader import Reader, Writer, parse_whole
+from watchword.wire.share import SharePlace
 
-__all__ = ["KEY_ID_SIZE", "MAX_TEXT", "SUITE_X25519", "Token", "TokenBody", "token_id"]
+__all__ = ["KEY_ID_SIZE", "MAX_TEXT", "SUITE_SHARE", "SUITE_X25519", "Token", "TokenBody", "token_id"]
 
 MAX_TEXT = 255  # characters: the limit of one metadata value
 KEY_ID_SIZE = 4
 SUITE_X25519 = 1  # DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305 (RFC 9180)
+SUITE_SHARE = 2  # the same, and what is inside is one share of a secret
 
 _MAGIC = base64.urlsafe_b64decode("WWT1")  # three bytes, so that the text form always starts alike
+_WHOLE = bytes(2)  # where the place of a share would be: a whole secret
 _SEALED_MIN = 32 + 16  # encapsulated key and authentication tag
 
 
@@ -56,6 +59,11 @@ class Token:
             raise reader.fail("is too short to hold a sealed body")
         return cls(suite, key_id, reader.rest())
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it says that it holds a share of a secret, and not a whole one."""
+        return self.suite == SUITE_SHARE
+
     def header(self) -> bytes:
         """The bytes in front of the sealed body; sealing binds them."""
         return Writer().raw(_MAGIC).u8(self.suite).raw(self.key_id).done()
@@ -73,10 +81,11 @@ def token_id(text: str) -> bytes:
 class TokenBody:
     """The inside of a token.
 
-    ``secret`` 32 bytes; ``launch_id`` 16 random bytes; ``inputs`` digest over the launch inputs, 32 bytes;
+    ``secret`` 32 bytes, or a share of it, which has as many; ``launch_id`` 16 random bytes, of a split secret the hash
+    of its launch set; ``inputs`` digest over the launch inputs, 32 bytes;
     ``profile`` SHA-256 of the profile document, 32 bytes; ``expires`` Unix time in seconds; ``releases`` how often
     the secret may be released (1 to 65535); ``level`` lowest acceptable level, counted from 1; ``flags`` reserved,
-    zero; ``share`` and ``threshold`` both zero for a whole secret, kept for secrets split over several authorities.
+    zero; ``place`` which share of a secret this is, None for a whole one.
     """
 
     secret: bytes
@@ -87,8 +96,7 @@ class TokenBody:
     releases: int = 1
     level: int = 1
     flags: int = 0
-    share: int = 0
-    threshold: int = 0
+    place: SharePlace | None = None
 
     def __repr__(self) -> str:
         return f"TokenBody(launch_id={self.launch_id.hex()}, profile={self.profile.hex()}, secret=<hidden>)"
@@ -109,16 +117,20 @@ class TokenBody:
             releases=r.u16(),
             level=r.u8(),
             flags=r.u16(),
-            share=r.u8(),
-            threshold=r.u8(),
+            place=None if r.left == len(_WHOLE) else SharePlace.read(r),
         )
+        if body.place is None and r.take(len(_WHOLE)) != _WHOLE:
+            raise r.fail("says neither that it is a whole secret nor which share of one")
         if body.releases < 1 or body.level < 1:
             raise r.fail("allows no release or asks for level 0")
-        if body.flags or body.share or body.threshold:
+        if body.flags:
             raise r.fail("uses a feature that this version does not know")
         return body
 
     def encode(self) -> bytes:
         writer = Writer().raw(self.secret).raw(self.launch_id).raw(self.inputs).raw(self.profile)
         writer.u64(self.expires).u16(self.releases).u8(self.level).u16(self.flags)
-        return writer.u8(self.share).u8(self.threshold).done()
+        if self.place is None:
+            return writer.raw(_WHOLE).done()
+        self.place.write(writer)
+        return writer.done()
