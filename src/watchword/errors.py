@@ -33,7 +33,8 @@ class WatchwordError(Exception):
     """The base of all errors raised on purpose.
 
     ``code`` is the stable reason code, ``message`` one sentence, ``hint`` what to do next (may be empty); ``trace`` is
-    the trace id of the exchange that it ended, "" for none (``wire.trace``).
+    the trace id of the exchange that it ended, "" for none (``wire.trace``). ``beside`` is what somebody else said
+    about it, which programs get beside the error, by who said it; nothing of it is checked.
     """
 
     exit_status: ClassVar[int] = 1
@@ -44,6 +45,7 @@ class WatchwordError(Exception):
         self.message = message
         self.hint = hint
         self.trace = ""
+        self.beside: dict[str, object] = {}
 
 
 class UsageError(WatchwordError):
@@ -53,9 +55,16 @@ class UsageError(WatchwordError):
 
 
 class Unavailable(WatchwordError):
-    """Something outside did not do its part; the same request may succeed later."""
+    """Something outside did not do its part; the same request may succeed later.
+
+    ``findings`` are what is known for certain all the same: none, or what an authority signed.
+    """
 
     exit_status = 2
+
+    def __init__(self, code: str, message: str, *findings: Finding, hint: str = "") -> None:
+        super().__init__(code, message, hint=hint)
+        self.findings = findings
 
 
 class MalformedError(WatchwordError):

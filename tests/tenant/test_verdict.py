@@ -110,6 +110,16 @@ def test_a_released_launch_whose_machine_is_silent_is_not_proven(scene: Scene) -
     assert caught.value.code == "ssh-no-handshake"
 
 
+def test_a_silent_machine_comes_with_what_the_authority_refused_since(scene: Scene) -> None:
+    """A rebuild with a token that is used up: the first machine is gone, the second one never started."""
+    scene.authority.decide(scene.record)
+    scene.authority.refuse(scene.record, FindingRecord("F4", "token-used-up", "the token has no release left"))
+    with pytest.raises(Unavailable) as caught:
+        scene.verify(address=NOWHERE, timeout=1.0)
+    assert caught.value.code == "ssh-no-handshake"
+    assert [(f.clause, f.code) for f in caught.value.findings] == [("F4", "token-used-up")]
+
+
 def test_an_unknown_address_is_asked_for(scene: Scene) -> None:
     scene.authority.decide(scene.record)
     with pytest.raises(UsageError) as caught:

@@ -17,7 +17,7 @@ from watchword.errors import Unavailable, WatchwordError
 from watchword.integrations.openstack.launcher import Choices, Cloud, ImageWord
 from watchword.tenant import launches, trust
 from watchword.tenant.launcher import Order, Server, await_server
-from watchword.tenant.ssh import parse_address
+from watchword.tenant.ssh import Address, parse_address
 from watchword.tenant.verdict import verify_launch
 from watchword.wire.trace import trace_of_token_id, traced
 
@@ -136,16 +136,40 @@ def verify(
     record = launches.load(name or server)
     authority = trust.load(record.authority)
     found = _look_up(cloud, record.server or server) if address is None else None
-    if found is not None and found.fault:
-        note(f"the provider's own words, which prove nothing: {printable(found.fault)}")
-    said_address = found.address if found is not None else ""
-    literal = f"[{said_address}]" if ":" in said_address else said_address
-    where = address or (f"{literal}:{found.port}" if found is not None and literal else "")
-    place = parse_address(where) if where else None
-    with traced(trace_of_token_id(record.token)):
-        verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
-    said = {"provider": {"status": found.status, "fault": found.fault}} if found is not None else {}
+    said = _told(found)
+    place = parse_address(address) if address else _place(found)
+    try:
+        with traced(trace_of_token_id(record.token)):
+            verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
+    except WatchwordError as error:
+        error = _no_address(error, found) if error.code == "address-unknown" else error
+        error.beside |= said
+        raise error from None
     emit(verdict.document() | said, verdict_text(verdict), as_json=as_json)
+
+
+def _told(found: Server | None) -> dict[str, Any]:
+    """What the provider says, for the document; people get it on stderr."""
+    if found is None:
+        return {}
+    if found.fault:
+        note(f"the provider's own words, which prove nothing: {printable(found.fault)}")
+    return {"provider": {"status": found.status, "fault": found.fault}}
+
+
+def _place(found: Server | None) -> Address | None:
+    """Where the provider says that the machine answers, read as strictly as an argument."""
+    if found is None or not found.address:
+        return None
+    return parse_address(f"[{found.address}]:{found.port}" if ":" in found.address else f"{found.address}:{found.port}")
+
+
+def _no_address(error: WatchwordError, found: Server | None) -> WatchwordError:
+    """The provider was asked and has none: that is no mistake of the tenant's."""
+    if found is None:
+        return error
+    text = f"the provider calls the server {printable(found.status)} and says no address; nothing is proven"
+    return Unavailable("address-none", text, hint="if you know where it answers, give HOST:PORT after the name")
 
 
 def _look_up(cloud: str | None, server: str) -> Server | None:

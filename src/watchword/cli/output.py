@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from watchword.errors import Rejected, WatchwordError
+from watchword.errors import Rejected, Unavailable, WatchwordError
 
 __all__ = ["emit", "json_option", "note", "report_error", "wants_json"]
 
@@ -39,7 +39,8 @@ def wants_json(arguments: list[str]) -> bool:
 def report_error(error: WatchwordError, *, as_json: bool) -> int:
     """Tell a person (stderr) and, with ``--json``, a program (stdout) what went wrong; returns the exit status."""
     click.echo(f"watchword: error: {printable(error.message)}", err=True)
-    extra = error.findings[1:] if isinstance(error, Rejected) else ()
+    findings = error.findings if isinstance(error, Rejected | Unavailable) else ()
+    extra = findings[1:] if isinstance(error, Rejected) else findings
     for finding in extra[:20]:
         click.echo(f"watchword: also: {printable(str(finding))}", err=True)
     if len(extra) > 20:
@@ -52,9 +53,9 @@ def report_error(error: WatchwordError, *, as_json: bool) -> int:
         document: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
         if error.trace:
             document["trace"] = error.trace
-        if isinstance(error, Rejected):
-            document["findings"] = [finding_document(finding) for finding in error.findings]
-        click.echo(json.dumps({"error": document}, ensure_ascii=True))
+        if findings or isinstance(error, Rejected):
+            document["findings"] = [finding_document(finding) for finding in findings]
+        click.echo(json.dumps({"error": document} | error.beside, ensure_ascii=True))
     sys.stdout.flush()
     return error.exit_status
 

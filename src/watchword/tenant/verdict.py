@@ -103,7 +103,7 @@ def verify_launch(
 
     ``timeout`` bounds the handshake, in seconds; ``releases`` is how many machines the tenant means to have started
     with the token. Raises :class:`Rejected` with every reason known, :class:`Unavailable` when nothing is proven
-    either way, :class:`UsageError` (``address-unknown``).
+    either way, with what the authority refused since, :class:`UsageError` (``address-unknown``).
     """
     released, refused = _split(check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys))
     only_refused = bool(refused) and not released
@@ -117,10 +117,10 @@ def verify_launch(
         prove_host_key(address, record.ssh_public_key, min(timeout, _REFUSED_SECONDS) if only_refused else timeout)
     except Rejected as error:
         raise Rejected(*error.findings, *_reasons(refused), hint=error.hint) from None
-    except Unavailable:
+    except Unavailable as error:
         if only_refused:
             raise _launch_refused(refused) from None
-        raise
+        raise Unavailable(error.code, error.message, *_reasons(refused), hint=error.hint) from None
     # Asked again: the release may be younger than the first answer, and a second one must not be missed.
     receipts = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
     return judge(record, address, receipts, releases)

@@ -86,7 +86,7 @@ class Watcher:
             compute.disable_service(service.id, disabled_reason=f"{_REASON}: {reason}"[:255])
             changes.append({"host": name, "service": "disabled", "reason": reason})
         if self._action == "stop":
-            for server in compute.servers(all_projects=True, host=name, status="ACTIVE"):
+            for server in compute.servers(all_projects=True, compute_host=name, status="ACTIVE"):
                 compute.stop_server(server.id)
                 changes.append({"host": name, "stopped": server.id})
         return changes
