@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of the service, built from the table in ``operations``.
+"""The OpenAPI 3.1 description of the service, built from the tables in ``public_api`` and ``admin_api``.
 
 Every operation names the problems that it may answer with; their schema admits no other ``type``, so whoever checks
 answers against the description notices a problem that is not listed.
@@ -21,6 +21,20 @@ URN: Final = "urn:watchword:problem:"
 ANYWHERE: Final = ("not-found", "method-not-allowed")  # where there is no operation
 _VERSION: Final = "3.1.0"
 _RETRY: Final = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}, "required": True}}
+_REFUSAL: Final = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "pattern": "^urn:watchword:problem:[a-z0-9-]+$"},
+        "title": {"type": "string"},
+        "status": {"enum": [400, 422]},
+        "detail": {"type": "string"},
+        "hint": {"type": "string"},
+        "error": {"enum": ["UsageError", "MalformedError", "Rejected"]},
+        "findings": {"type": "array"},
+    },
+    "required": ["type", "title", "status", "detail", "hint", "error"],
+    "additionalProperties": False,
+}
 _ABOUT: Final = """\
 Proof that a virtual machine runs on a host whose software somebody independent has checked.
 
@@ -38,6 +52,7 @@ class Parameter:
     place: str
     about: str
     schema: Mapping[str, Any]
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +69,8 @@ class Answer:
 class Operation:
     """What one method of one path does; ``problems`` are codes.
 
-    ``body`` is media type, JSON Schema, and an example unless it is sealed.
+    ``body`` is media type, JSON Schema, and an example unless it is sealed. A ``private`` one is for people with roles;
+    one that ``refuses`` may also end with any code of ``docs/reference/codes.md``.
     """
 
     name: str
@@ -63,6 +79,8 @@ class Operation:
     problems: tuple[str, ...]
     parameters: tuple[Parameter, ...] = ()
     body: tuple[str, Mapping[str, Any], object] | None = None
+    private: bool = False
+    refuses: bool = False
 
 
 def describe(
@@ -83,7 +101,13 @@ def describe(
         "servers": [{"url": "/"}],
         "security": [],
         "paths": paths,
-        "components": {"schemas": dict(schemas) | {"Problem": _problem_schema(tuple(PROBLEMS))}},
+        "components": {
+            "schemas": dict(schemas) | {"Problem": _problem_schema(tuple(PROBLEMS)), "Refusal": _REFUSAL},
+            "securitySchemes": {
+                "certificate": {"type": "mutualTLS", "description": "a client certificate that access rules name"},
+                "token": {"type": "http", "scheme": "bearer", "description": "of the OpenID provider that is trusted"},
+            },
+        },
     }
     return msgspec.json.format(msgspec.json.encode(_portable(document)), indent=1)
 
@@ -95,6 +119,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {str(status): _success(answer) for status, answer in operation.answers.items()}
         | _failures(operation.problems),
     }
+    if operation.refuses:
+        for status in ("400", "422"):
+            described["responses"][status] = _refusals(described["responses"].get(status))
+    if operation.private:
+        described["security"] = [{"certificate": []}, {"token": []}]
     if operation.parameters:
         described["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.body is not None:
@@ -108,7 +137,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.place == "path",
+        "required": parameter.required or parameter.place == "path",
         "description": parameter.about,
         "schema": parameter.schema,
     }
@@ -140,6 +169,14 @@ def _failure(status: int, codes: list[str]) -> dict[str, Any]:
     if status in (429, 503):
         described["headers"] = _RETRY
     return described
+
+
+def _refusals(known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The problems that are ``known``, or a refusal with a code of its own."""
+    schemas = [known["content"][MEDIA_TYPE]["schema"]] if known else []
+    about = f"{known['description']}\n\n" if known else ""
+    content = {MEDIA_TYPE: {"schema": {"anyOf": [*schemas, {"$ref": "#/components/schemas/Refusal"}]}}}
+    return {"description": f"{about}Or what was asked for is refused, with a code of its own.", "content": content}
 
 
 def _problem_schema(codes: tuple[str, ...]) -> dict[str, Any]:

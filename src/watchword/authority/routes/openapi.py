@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from watchword import __version__
 from watchword.authority.openapi import describe
-from watchword.authority.operations import OPERATIONS, SCHEMAS
+from watchword.authority.public_api import OPERATIONS, SCHEMAS
 
 __all__ = ["get_openapi"]
 

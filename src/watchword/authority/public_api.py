@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from watchword.authority.admin_api import ADMIN_OPERATIONS, ADMIN_SCHEMAS
 from watchword.authority.openapi import Answer, Operation, Parameter
 from watchword.authority.routes.host_states import question_schema
 from watchword.policy.profile import profile_schema
@@ -79,6 +80,7 @@ SCHEMAS: Final = {
     "Envelope": _ENVELOPE | {"description": "A DSSE envelope."},
     "HostState": _HOST_STATE,
     "Stack": _STACK,
+    **ADMIN_SCHEMAS,
     **profile_schema("#/components/schemas/{name}"),
 }
 
@@ -239,4 +241,5 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         (*_WORK, "not-found", "tile-unknown"),
         (_TILE,),
     ),
+    **ADMIN_OPERATIONS,
 }
