@@ -84,7 +84,7 @@ def authority_in(
     answers = Answers()
     with Store.open(directory / "store.sqlite3") as store:
         services = Services(
-            answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds, access or Access()
+            answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds, access=access or Access()
         )
         with serving(services, ring, client_ca) as address:
             context = ssl.create_default_context(cadata=ring.key_list.tls_ca)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 import socket
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,20 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
-from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
+from watchword.cli.authority_common import FILE, Place, anywhere, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.output import emit
 from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.keyring import Keyring
-    from watchword.authority.store import Decision
 
 __all__ = ["authority"]
 
 _EXTRA: Final = ("anyio", "httptools", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
-
-_TRACE: Final = re.compile(r"[0-9a-f]{16,64}")
 
 
 class _NeedsExtra(click.Group):
@@ -262,45 +257,30 @@ def _emit_keys(ring: Keyring, as_json: bool) -> None:
 @click.option("--after", default=0, type=click.IntRange(min=0), help="Show entries after this number.")
 @click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True, help="Show so many.")
 @click.option("--acts", is_flag=True, help="Show administrative acts only: what people did, and who.")
-@where
-def decisions(
-    verify: bool,
-    trace: str | None,
-    after: int,
-    limit: int,
-    acts: bool,
-    data: Path,
-    passphrase_file: Path | None,
-    as_json: bool,
-) -> None:
+@anywhere
+def decisions(verify: bool, trace: str | None, after: int, limit: int, acts: bool, place: Place, as_json: bool) -> None:
     """Show the decision record: every release, refusal and administrative act, and who did it.
 
     \b
     Example:
       watchword authority decisions --verify
     """
-    from itertools import islice
-
-    with opened(data, passphrase_file) as (directory, _):
-        head = directory.store.verify_decisions() if verify else directory.store.head()
-        found = directory.store.decisions(after=after, launch_key=b"" if acts else None)
-        rows = [
-            {"seq": d.seq, "leaf": d.leaf.hex(), "entry": json.loads(d.entry)}
-            for d in islice(filter(_about(trace), found), limit)
-        ]
-    position = {"seq": head.seq, "root": head.root.hex()}
-    lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in rows]
-    lines.append(f"head {head.seq} {head.root.hex()}" + (", the log is whole" if verify else ""))
-    emit({"verified": verify, "head": position, "decisions": rows}, "\n".join(lines), as_json=as_json)
+    checked = _verified(place) if verify else {}
+    document = {"verified": verify} | place.ask("decisions", after=after, limit=limit, acts=acts, trace=trace) | checked
+    head = document["head"]
+    lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in document["decisions"]]
+    lines.append(f"head {head['seq']} {head['root']}" + (", the log is whole" if verify else ""))
+    emit(document, "\n".join(lines), as_json=as_json)
 
 
-def _about(trace: str | None) -> Callable[[Decision], bool]:
-    """Whether a decision is about the launch with this trace id, the beginning of its token's id."""
-    if trace is None:
-        return lambda _: True
-    if not _TRACE.fullmatch(trace):
-        raise UsageError("bad-trace", f"{trace[:80]!r} is not a trace id", hint="it has 16 to 64 hex digits")
-    return lambda d: bool(d.launch_key) and str(json.loads(d.entry).get("token", "")).startswith(trace)
+def _verified(place: Place) -> dict[str, Any]:
+    if place.authority is not None:
+        raise UsageError(
+            "usage", "--verify is done on the authority's machine", hint="from elsewhere: watchword log audit"
+        )
+    with opened(place.data, place.passphrase_file) as (directory, _):
+        head = directory.store.verify_decisions()
+    return {"head": {"seq": head.seq, "root": head.root.hex()}}
 
 
 def _summary(entry: dict[str, Any]) -> str:
