@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
 from watchword.authority.problems import Problem, handlers
 from watchword.authority.readiness import Readiness
+from watchword.authority.retention import Retention, forget_old
 from watchword.authority.routes.admin import admin_routes
 from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.health import get_health, get_ready
@@ -42,6 +44,7 @@ from watchword.errors import WatchwordError
 __all__ = ["MessageHandler", "Services", "create_app"]
 
 PRUNE_SECONDS: Final = 60
+PRUNE_STEPS: Final = 5  # transactions of a few hundred rows each time
 WITNESS_SECONDS: Final = 5
 
 
@@ -61,8 +64,8 @@ class Services:
     """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds.
 
     Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``. ``tell`` hears of everything
-    that happens, ``metrics`` counts requests when there are any. ``access`` says who people are; without it nobody is
-    anybody.
+    that happens, ``metrics`` counts requests when there are any; ``retention`` is for how long things are kept.
+    ``access`` says who people are; without it nobody is anybody.
     """
 
     launches: MessageHandler
@@ -74,6 +77,7 @@ class Services:
     tell: Tell = journal.tell
     metrics: Metrics | None = None
     access: Access = field(default_factory=Access)
+    retention: Retention = field(default_factory=Retention)
     log: PublicLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +155,9 @@ def _prune(services: Services) -> None:
         count = tx.prune_nonces(services.clock())
     if count:
         services.tell(PruneEvent("nonces", count))
+    # A little at a time: decisions wait for the same lock, and the next minute comes.
+    for kind, count in islice(forget_old(services.store, services.retention, services.clock()), PRUNE_STEPS):
+        services.tell(PruneEvent(str(kind), count))
 
 
 async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object], tell: Tell) -> None:

@@ -17,6 +17,7 @@ import click
 from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
 from watchword.cli.authority_common import FILE, Place, anywhere, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
+from watchword.cli.authority_prune import prune_command, retain_option
 from watchword.cli.output import emit
 from watchword.errors import UsageError
 
@@ -64,6 +65,7 @@ _GROUPS: Final = (
 for _group in _GROUPS:
     authority.add_command(_group)
 authority.add_command(dry_run_command)
+authority.add_command(prune_command)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------
@@ -87,6 +89,7 @@ authority.add_command(dry_run_command)
     type=click.FloatRange(0, 300),
     help="When told to stop, answer so long as not ready before closing.",
 )
+@retain_option
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there; not at all by default.")
 @click.option(
     "--log-format",
@@ -104,6 +107,7 @@ def serve(
     ready_file: Path | None,
     keep_evidence: bool,
     drain_seconds: float,
+    retain: tuple[str, ...],
     metrics: str | None,
     log_format: str,
     client_ca: Path | None,
@@ -122,12 +126,13 @@ def serve(
     from watchword.authority.data import ACCESS_FILE, DataDirectory
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
+    from watchword.authority.retention import Retention
     from watchword.authority.server import Address, bind, run
     from watchword.authority.telemetry.service import Telemetry
 
     os.umask(0o077)
     now = int(time.time())
-    telemetry = Telemetry(log_format, metrics)
+    telemetry, retention = Telemetry(log_format, metrics), Retention.parse(retain)
     wanted = Address.parse(listen)
     directory = DataDirectory.open_or_create(
         data, authority=name or socket.gethostname(), now=now, passphrase=passphrase(passphrase_file)
@@ -140,7 +145,15 @@ def serve(
         keyring = KeyringSource(ring)
         launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell)
         access = Access(data / ACCESS_FILE)
-        services = Services(launches, store, keyring, tell=telemetry.tell, metrics=telemetry.metrics, access=access)
+        services = Services(
+            launches,
+            store,
+            keyring,
+            tell=telemetry.tell,
+            metrics=telemetry.metrics,
+            retention=retention,
+            access=access,
+        )
         app = create_app(services)
         ready = partial(_announce, ring, reached.url, ready_file, as_json)
         with telemetry.running(reached.url, store, keyring, app.state):

@@ -15,6 +15,7 @@ from watchword.authority.store import schema, statements
 from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
 from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.record import Decision, verify_record
+from watchword.authority.store.retention import RetentionReads
 from watchword.authority.store.rows import (
     AnchorRow,
     BundleRow,
@@ -70,7 +71,7 @@ class Head:
     root: bytes
 
 
-class Store(WatchReads, SurveyReads):
+class Store(WatchReads, SurveyReads, RetentionReads):
     """The authority's memory. Any number of threads and processes may use one file at the same time."""
 
     def __init__(self, engine: Engine) -> None:
