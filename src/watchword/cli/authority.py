@@ -16,6 +16,7 @@ import click
 
 from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
 from watchword.cli.authority_common import FILE, Place, anywhere, date, opened, passphrase, shown, where
+from watchword.cli.authority_doctor import doctor_command
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.authority_prune import prune_command, retain_option
 from watchword.cli.output import emit
@@ -66,6 +67,7 @@ for _group in _GROUPS:
     authority.add_command(_group)
 authority.add_command(dry_run_command)
 authority.add_command(prune_command)
+authority.add_command(doctor_command)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------

@@ -297,6 +297,12 @@ class Store(WatchReads, SurveyReads, RetentionReads):
             row = connection.execute(statements.NEWEST_DECISION).first()
             return _head(Frontier.parse(row.seq, row.frontier) if row else Frontier())
 
+    def frontier(self) -> Frontier:
+        """The right edge of the log as it is now."""
+        with self._reading() as connection:
+            row = connection.execute(statements.NEWEST_DECISION).first()
+            return Frontier.parse(row.seq, row.frontier) if row else Frontier()
+
     def head_at(self, size: int) -> Head | None:
         """The root of the log when it had ``size`` entries; None when it never had."""
         table = schema.decisions
