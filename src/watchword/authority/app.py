@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -40,6 +40,9 @@ from watchword.authority.telemetry.events import FailureEvent, PruneEvent, Tell
 from watchword.authority.telemetry.metrics import Metrics
 from watchword.authority.witness import Witnesses
 from watchword.errors import WatchwordError
+
+if TYPE_CHECKING:  # only who serves it loads its templates
+    from watchword.authority.console import Console
 
 __all__ = ["MessageHandler", "Services", "create_app"]
 
@@ -84,8 +87,8 @@ class Services:
         object.__setattr__(self, "log", PublicLog(self.store))
 
 
-def create_app(services: Services) -> Starlette:
-    """The application; the caller closes the store when it is done."""
+def create_app(services: Services, console: Console | None = None) -> Starlette:
+    """The application, with ``console`` if there is one; the caller closes the store when it is done."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -103,6 +106,8 @@ def create_app(services: Services) -> Starlette:
         )
         tasks = [asyncio.create_task(chore) for chore in chores]
         yield
+        if console is not None:
+            await asyncio.to_thread(console.dry_runs.stop)
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -127,6 +132,7 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/checkpoint", get_newest_checkpoint, methods=["GET"]),
             Route("/checkpoint", get_checkpoint, methods=["GET"]),
             Route("/tile/{path:path}", get_tile, methods=["GET"]),
+            *(console.routes() if console is not None else ()),
         ],
         exception_handlers=handlers,
         middleware=[Middleware(Counting, metrics=services.metrics)] if services.metrics is not None else [],
@@ -135,6 +141,7 @@ def create_app(services: Services) -> Starlette:
     app.router.redirect_slashes = False
     app.state.services = services
     app.state.access = services.access
+    app.state.console = console
     app.state.readiness = _readiness(services)
     return app
 

@@ -57,7 +57,7 @@ class Launches:
     """Answers sealed messages; for any number of threads. ``clock`` gives Unix seconds.
 
     With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change. ``tell`` hears
-    how every message ended.
+    how every message ended. ``snapshots`` may be shared with whatever else reads the store.
     """
 
     def __init__(
@@ -68,12 +68,13 @@ class Launches:
         *,
         keep_evidence: bool = True,
         tell: Tell = journal.tell,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._clock = clock
         self._tell = tell
-        self._snapshots = Snapshots(store)
+        self._snapshots = snapshots or Snapshots(store)
         self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell)
 
     def handle(self, sealed: bytes) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the authority needs an extra; without it, the help must sti
 
 __all__ = ["authority"]
 
-_EXTRA: Final = ("anyio", "httptools", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
+_EXTRA: Final = ("anyio", "httptools", "jinja2", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
 
 
 class _NeedsExtra(click.Group):
@@ -100,6 +100,7 @@ authority.add_command(doctor_command)
     show_default=True,
     help="Of the log on stderr; auto is JSON, and for people on a terminal.",
 )
+@click.option("--console", is_flag=True, help="Serve web pages for auditors and operators at /console.")
 @click.option("--client-ca", type=FILE, help="Certificates (PEM) that people's client certificates may be below.")
 @where
 def serve(
@@ -112,6 +113,7 @@ def serve(
     retain: tuple[str, ...],
     metrics: str | None,
     log_format: str,
+    console: bool,
     client_ca: Path | None,
     data: Path,
     passphrase_file: Path | None,
@@ -125,11 +127,13 @@ def serve(
     """
     from watchword.authority.access import Access
     from watchword.authority.app import Services, create_app
+    from watchword.authority.console import Console
     from watchword.authority.data import ACCESS_FILE, DataDirectory
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
     from watchword.authority.retention import Retention
     from watchword.authority.server import Address, bind, run
+    from watchword.authority.snapshot import Snapshots
     from watchword.authority.telemetry.service import Telemetry
 
     os.umask(0o077)
@@ -145,7 +149,8 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell)
+        snapshots = Snapshots(store)
+        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, snapshots=snapshots)
         access = Access(data / ACCESS_FILE)
         services = Services(
             launches,
@@ -156,7 +161,7 @@ def serve(
             retention=retention,
             access=access,
         )
-        app = create_app(services)
+        app = create_app(services, Console(snapshots) if console else None)
         ready = partial(_announce, ring, reached.url, ready_file, as_json)
         with telemetry.running(reached.url, store, keyring, app.state):
             run(app, ring, listener, ready, drain_seconds=drain_seconds, client_ca=client_ca)

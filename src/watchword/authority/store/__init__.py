@@ -1,5 +1,6 @@
 """What the authority remembers, in one SQLite file: who enrolled, what is allowed, every decision in order."""
 
+from watchword.authority.store.fleet import FleetFilter, FleetHost
 from watchword.authority.store.record import Decision
 from watchword.authority.store.rows import (
     AnchorRow,
@@ -28,6 +29,8 @@ __all__ = [
     "Decision",
     "EkPin",
     "EndorserRow",
+    "FleetFilter",
+    "FleetHost",
     "Head",
     "Host",
     "KeptEvidence",

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Selec
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
+from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.record import Decision, verify_record
 from watchword.authority.store.retention import RetentionReads
@@ -71,7 +72,7 @@ class Head:
     root: bytes
 
 
-class Store(WatchReads, SurveyReads, RetentionReads):
+class Store(WatchReads, FleetReads, SurveyReads, RetentionReads):
     """The authority's memory. Any number of threads and processes may use one file at the same time."""
 
     def __init__(self, engine: Engine) -> None:
@@ -286,7 +287,7 @@ class Store(WatchReads, SurveyReads, RetentionReads):
             with self._reading() as connection:
                 rows = connection.execute(page).all()
             for row in rows:
-                yield _decision(row)
+                yield decision_row(row)
             if len(rows) < _BATCH:
                 return
             after = rows[-1].seq
@@ -383,11 +384,6 @@ class Store(WatchReads, SurveyReads, RetentionReads):
 
 def _head(tree: Frontier) -> Head:
     return Head(tree.size, tree.root())
-
-
-def _decision(row: Row[Any]) -> Decision:
-    tree = Frontier.parse(row.seq, row.frontier)
-    return Decision(row.seq, row.time, row.launch_key, row.number, row.salt, row.entry, row.leaf, tree)
 
 
 def _stacks(connection: Connection, query: Select[Any]) -> Iterator[tuple[Row[Any], frozenset[str]]]:
