@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
-from watchword.cli.authority_common import FILE, Place, anywhere, date, opened, passphrase, shown, where
+from watchword.cli import (
+    authority_admin,
+    authority_keys,
+    authority_log,
+    authority_stack,
+    authority_trust,
+    authority_watch,
+)
+from watchword.cli.authority_common import FILE, Place, anywhere, date, opened, passphrase, where
 from watchword.cli.authority_doctor import doctor_command
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.authority_prune import prune_command, retain_option
@@ -62,12 +69,14 @@ _GROUPS: Final = (
     *authority_watch.GROUPS,
     authority_stack.stack_group,
     authority_log.GROUP,
+    authority_keys.GROUP,
 )
 for _group in _GROUPS:
     authority.add_command(_group)
 authority.add_command(dry_run_command)
 authority.add_command(prune_command)
 authority.add_command(doctor_command)
+authority.add_command(authority_keys.create)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------
@@ -196,79 +205,7 @@ def _announce(ring: Keyring, url: str, ready_file: Path | None, as_json: bool) -
         temporary.replace(ready_file)
 
 
-# -- keys and the record ------------------------------------------------------------------------------------------
-
-
-@authority.group()
-def keys() -> None:
-    """The authority's own keys.
-
-    \b
-    Example:
-      watchword authority keys show
-    """
-
-
-@keys.command("show")
-@where
-def keys_show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Show which public keys are in force, and the fingerprint that tenants pin.
-
-    \b
-    Example:
-      watchword authority keys show --json
-    """
-    with opened(data, passphrase_file) as (directory, _):
-        _emit_keys(directory.keyring, as_json)
-
-
-@keys.command("rotate")
-@click.argument("kind", type=click.Choice(["signing", "sealing", "log", "root"]))
-@where
-def keys_rotate(kind: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Put a new key in force. Old sealing keys still open old tokens; pins and old receipts stay good.
-
-    \b
-    Example:
-      watchword authority keys rotate sealing
-    """
-    with opened(data, passphrase_file) as (directory, admin):
-        ring = directory.keyring
-        changes = {"signing": ring.rotate_signing, "sealing": ring.rotate_sealing, "log": ring.rotate_log}
-        change = changes.get(kind, ring.rotate_root)
-        _emit_keys(admin.change_keys(f"keys-rotate-{kind}", ring, change), as_json)
-
-
-@keys.command("drop-old-sealing")
-@where
-def keys_drop(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Forget all sealing keys but the newest: tokens sealed to the others can never be opened again.
-
-    \b
-    Example:
-      watchword authority keys drop-old-sealing
-    """
-    with opened(data, passphrase_file) as (directory, admin):
-        ring = directory.keyring
-        _emit_keys(admin.change_keys("keys-drop-sealing", ring, ring.drop_sealing), as_json)
-
-
-def _emit_keys(ring: Keyring, as_json: bool) -> None:
-    from watchword.crypto.dsse import key_id
-    from watchword.verify.log import log_keys
-
-    named = ring.key_list
-    document: dict[str, Any] = {
-        "authority": named.authority,
-        "fingerprint": ring.fingerprint,
-        "version": named.version,
-        "issued": named.issued,
-        "signing": [key_id(key) for key in named.signing],
-        "retired_signing": [key_id(key) for key in named.retired_signing],
-        "sealing": [identity.hex() for identity in ring.sealing_keys],
-        "log": [key.encode() for key in log_keys(named)],
-    }
-    emit(document, "\n".join(f"{name:16} {shown(value)}" for name, value in document.items()), as_json=as_json)
+# -- the record ---------------------------------------------------------------------------------------------------
 
 
 @authority.command()
