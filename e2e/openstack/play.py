@@ -108,14 +108,14 @@ class Play:
         return token
 
     def inside(self, command: str, text: str = "") -> str:
-        """Run a command in the honest machine, over SSH with the host key of its launch; what it printed."""
+        """Run a command in the honest machine as root, over SSH with the host key of its launch; what it printed."""
         assert self._launched is not None
         known = self.trust.tenant / "known_hosts"
         about = self._launched.document
         known.write_text(f"{about['address']} {about['ssh_public_key']}\n")
         options = ["-F", "none", "-i", self.trust.ssh_key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
         options += ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=none", "-o", "ConnectTimeout=120"]
-        return run("ssh", *options, f"debian@{about['address']}", command, text=text).stdout.strip()
+        return run("ssh", *options, f"root@{about['address']}", command, text=text).stdout.strip()
 
     # -- the provider --------------------------------------------------------------------------------------------
 

@@ -113,7 +113,8 @@ class Trust:
         self.ssh_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         text = self._guide.block("openstack-tenant", "yaml", "ssh_authorized_keys")
-        (self.tenant / "user-data").write_text(text.replace("ssh-ed25519 AAAA…", public))
+        own = text.replace("ssh-ed25519 AAAA…", public) + "disable_root: false\n"  # the acts look at what is root's
+        (self.tenant / "user-data").write_text(own)
 
     def _host(self, compute: Compute, makers: EkAuthority) -> str:
         """Settings, enrolment and the hook of one host; its id."""
