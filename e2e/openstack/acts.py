@@ -216,7 +216,9 @@ def _not_started(play: Play, outcome: Outcome, server: Any) -> None:
     outcome.details |= {"events": events[:3], "fault": fault(server), "admin": admin[-600:], "hook": said}
     outcome.details["verify"] = verdict.document
     outcome.right = _heard(outcome, verdict, "host-level") and bool(said) and server.id not in running
-    outcome.right = outcome.right and verdict.status == 2 and "host-level" in admin
+    outcome.right = outcome.right and verdict.status == 2
+    # Nova shows a fault, with the hook's words for administrators, of servers in ERROR; one that stays SHUTOFF has none.
+    outcome.right = outcome.right and (server.status == "SHUTOFF" or "host-level" in admin)
 
 
 def rescued(play: Play) -> Outcome:
