@@ -7,12 +7,14 @@ certificate instead. The bytes in it are the browser's and the service's own.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import shutil
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
@@ -22,7 +24,7 @@ from watchword.authority import tls
 
 from .scene import Scene
 
-__all__ = ["chromium", "have_chromium", "tunnel"]
+__all__ = ["chromium", "have_chromium", "screenshot", "tunnel"]
 
 
 def have_chromium() -> bool:
@@ -50,6 +52,14 @@ def chromium(folder: str) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
+def screenshot(driver: webdriver.Chrome, file: Path, *, height: int) -> None:
+    """The page from its top, at most ``height`` pixels of it, as a PNG."""
+    width, whole = driver.execute_script("return [innerWidth, document.documentElement.scrollHeight]")
+    clip = {"x": 0, "y": 0, "width": width, "height": min(whole, height), "scale": 1}
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+    file.write_bytes(base64.b64decode(shot["data"]))
+
+
 @contextmanager
 def tunnel(scene: Scene, person: str | None) -> Iterator[str]:
     """The address at which the service can be reached as ``person``."""
@@ -57,38 +67,35 @@ def tunnel(scene: Scene, person: str | None) -> Iterator[str]:
     if person is not None:
         inner.load_cert_chain(scene.files[person].certificate, scene.files[person].key)
     outer = tls.server_context(*scene.world.keys.tls_files, None)
-    loop, ready, port = asyncio.new_event_loop(), threading.Event(), [0]
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(task := asyncio.current_task())  # type: ignore[arg-type]
-        try:
-            there = await asyncio.open_connection(scene.address.host, scene.address.port, ssl=inner)
-            await asyncio.gather(_pipe(reader, there[1]), _pipe(there[0], writer))
-        finally:
-            tasks.discard(task)  # type: ignore[arg-type]
+    ready, port, stopping = threading.Event(), [0], [lambda: None]
 
     async def run() -> None:
+        writers: set[asyncio.StreamWriter] = set()
+        end, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there = await asyncio.open_connection(scene.address.host, scene.address.port, ssl=inner)
+            writers.update((writer, there[1]))
+            await asyncio.gather(_pipe(reader, there[1]), _pipe(there[0], writer))
+
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=outer)
         port[0] = server.sockets[0].getsockname()[1]
+        stopping[0] = lambda: loop.call_soon_threadsafe(end.set)
         ready.set()
-        async with server:
-            with suppress(asyncio.CancelledError):
-                await server.serve_forever()
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await end.wait()
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.1)  # what was aborted is closed in the next turns of the loop
 
-    task = loop.create_task(run())
-    thread = threading.Thread(target=loop.run_until_complete, args=(task,))
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
     assert ready.wait(10)
     try:
         yield f"https://127.0.0.1:{port[0]}"
     finally:
-        loop.call_soon_threadsafe(task.cancel)
+        stopping[0]()
         thread.join(10)
-        loop.close()
 
 
 async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

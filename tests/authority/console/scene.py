@@ -78,6 +78,7 @@ def scene(boots: Path, folder: Path) -> Iterator[Scene]:
         )  # fmt: skip
         with world.store.transaction() as tx:
             tx.put_witness(witness.verifier_key, witness.url, world.now)
+        world.now += 75
         Witnesses(world.store, services.log, lambda: world.now).ask_all(world.keys)
         with serving(services, world.keys, people.file, Console(snapshots)) as address:
             context = ssl.create_default_context(cadata=world.keys.key_list.tls_ca)

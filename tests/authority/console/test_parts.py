@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,34 @@ def test_only_the_newest_dry_runs_are_remembered() -> None:
         started.append(runs.start("x", 1, lambda: changes(1)))
         wait(runs)
     assert [runs.get(run.id) is not None for run in started] == [False] * 2 + [True] * 16
+
+
+# -- colours -------------------------------------------------------------------------------------------------------
+
+
+def palettes() -> dict[str, dict[str, str]]:
+    """The colours of the style sheet by name, of the light and the dark palette."""
+    style = (files("watchword.authority.console") / "static" / "console.css").read_text()
+    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
+    return {name: dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6});", text)) for name, text in
+            (("light", light), ("dark", dark.partition("}")[0]))}  # fmt: skip
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("palette", ["light", "dark"])
+def test_every_colour_can_be_read_on_every_ground(palette: str) -> None:
+    """WCAG 2.2 AA: 4.5 to 1 for text, 3 to 1 for the edges of fields and the mark of the focus."""
+    colours = palettes()[palette]
+    inks = {"ink", "quiet", "accent", "trusted", "degraded", "failed", "stale", "unknown"}
+    wanted = dict.fromkeys(inks, 4.5) | {"field": 3.0, "focus": 3.0}
+    assert set(colours) == {*wanted, "ground", "sheet", "tint", "rule"}
+    for ground in ("ground", "sheet", "tint"):
+        for name, ratio in wanted.items():
+            pair = sorted((luminance(colours[ground]), luminance(colours[name])))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= ratio, (name, ground)

@@ -103,11 +103,13 @@ def _explained(
     document = explain_findings(findings, appraisal, ask.snapshots.current().releases).document
     groups = by_code(document["findings"])
     runtime = appraisal.host.runtime if appraisal else None
+    releases, nearest = ask.snapshots.current().releases, document.get("nearest", "")
     return {
         "level": level,
         "reached": appraisal.level if appraisal else None,
         "levels": list(reversed(document.get("levels", ()))),
-        "nearest": document.get("nearest", ""),
+        "nearest": nearest,
+        "nearest_id": next((each.digest.hex() for each in releases if each.stack.label == nearest), ""),
         "release": appraisal.release if appraisal else None,
         "variants": appraisal.variants if appraisal else (),
         "first": next((item for group in groups for item in group if item["code"] == "stack-none"), None),
@@ -126,6 +128,7 @@ def _acts(ask: Ask, host_id: bytes) -> tuple[list[dict[str, Any]], int]:
             act = json.loads(entry.entry)
             details = {name: value for name, value in act.get("details", {}).items() if value not in (None, "", False)}
             details.pop("profile", None)
+            words = [name if value is True else f"{name}: {value}" for name, value in details.items()]
             found.append({"seq": entry.seq, "time": entry.time, "act": act.get("act"), "by": act.get("by"),
-                          "details": ", ".join(f"{name}: {value}" for name, value in details.items())})  # fmt: skip
+                          "details": ", ".join(words)})  # fmt: skip
     return found, len(newest)

@@ -27,9 +27,9 @@ MAX_FORM: Final = 1024  # bytes
 _D, _A, _E, _V = StackState.DRAFT, StackState.ACTIVE, StackState.RETIRING, StackState.REVOKED
 # What can be tried with a release: the state it is in, and the words for it.
 CHANGES: Final = {
-    "activate": (frozenset({_D, _E, _V}), "is active"),
-    "end": (frozenset({_A, _E}), "has retired"),
-    "revoke": (frozenset({_D, _A, _E}), "is revoked"),
+    "activate": (frozenset({_D, _E, _V}), "were active"),
+    "end": (frozenset({_A, _E}), "had retired"),
+    "revoke": (frozenset({_D, _A, _E}), "were revoked"),
 }
 
 
