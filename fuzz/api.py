@@ -1,6 +1,6 @@
 """Fuzzes the HTTP interface of a running authority by its own OpenAPI description, over TLS, with schemathesis.
 
-    fuzz/api.py [--seconds N | --examples N] [--seed N] [--public]
+    fuzz/api.py [--seconds N | --examples N] [--seed N] [--public | --people]
 
 The authority is a process of its own with a host, a profile and a launch in its store. Everything is asked twice: with
 ids that nobody knows, and with those of the store. Exit status 1 when an answer is not what the description promises.
@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from watchword.authority.access import Access, Role
 from watchword.authority.app import Services, create_app
-from watchword.authority.data import DataDirectory
+from watchword.authority.data import ACCESS_FILE, DataDirectory
 from watchword.authority.keyring import Keyring, KeyringSource
 from watchword.authority.launches import Launches
 from watchword.authority.limits import Limits
@@ -31,10 +32,18 @@ from watchword.launch.attest import HostState, Standing
 from watchword.launch.receipt import Decision, launch_key
 from watchword.policy.profile import Profile
 from watchword.testing.documents import PROFILE, encode
+from watchword.testing.people import PeopleCa, access_file
 from watchword.verify.ek import EkClass
 
 HOST, LAUNCH = b"h" * 32, b"L" * 16
 LIMITS = replace(Limits(), publish_burst=1_000_000, publish_seconds=0.001, published=100_000)
+# Whether there is such a host or stack is for more than a schema to say; a certificate cannot be left out of a request.
+PEOPLE = """
+[checks.positive_data_acceptance]
+enabled = false
+[checks.ignored_auth]
+enabled = false
+"""
 CONFIG = Path(__file__).with_name("api.toml")
 
 
@@ -71,9 +80,14 @@ def serve(place: Path) -> None:
     with directory.store as store:
         profile = fill(store)
         listener, address = bind(Address("127.0.0.1", 0))
-        app = create_app(Services(Launches(store, keyring), store, keyring, limits=LIMITS))
-        told = {"url": address.url, "profile": profile.hex()}
-        run(app, ring, listener, lambda: print(json.dumps(told), flush=True))
+        ca = PeopleCa.make(place)
+        access_file(place / ACCESS_FILE, {"everybody": tuple(map(str, Role))})
+        access, who = Access(place / ACCESS_FILE), ca.issue("everybody")
+        app = create_app(Services(Launches(store, keyring), store, keyring, limits=LIMITS, access=access))
+        told = {
+            "url": address.url, "profile": profile.hex(), "certificate": str(who.certificate), "key": str(who.key),
+        }  # fmt: skip
+        run(app, ring, listener, lambda: print(json.dumps(told), flush=True), client_ca=ca.file)
 
 
 @contextmanager
@@ -101,6 +115,12 @@ def schemathesis(url: str, ca: Path, place: Path, arguments: list[str], known: s
     return subprocess.run(command, cwd=place, env=environment, check=False).returncode
 
 
+def as_everybody(told: dict[str, str]) -> list[str]:
+    """What is for people with roles, asked by somebody who has all of them."""
+    only = ["--include-path-regex", "^/v1/admin/"]
+    return [*only, "--request-cert", told["certificate"], "--request-cert-key", told["key"]]
+
+
 def main() -> None:
     """Fuzz, or be what is fuzzed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,6 +128,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--public", action="store_true", help="leave out what is for people with roles")
+    parser.add_argument("--people", action="store_true", help="only that, as somebody with every role")
     parser.add_argument("--serve", type=Path)
     options = parser.parse_args()
     if options.serve:
@@ -123,9 +144,13 @@ def main() -> None:
             known = (
                 f'[parameters]\npath = "entries/000"\nprofile_id = "{told["profile"]}"\nlaunch_id = "{LAUNCH.hex()}"\n'
             )
+            if options.people:
+                raise SystemExit(schemathesis(told["url"], ca, place, [*amount, *as_everybody(told)], PEOPLE))
             public = ["--exclude-path-regex", "^/v1/admin/"]
             found = schemathesis(told["url"], ca, place, [*amount, *(public if options.public else ())], "")
             found |= schemathesis(told["url"], ca, place, [*amount, *public, "--mode", "positive"], known)
+            if not options.public:
+                found |= schemathesis(told["url"], ca, place, [*amount, *as_everybody(told)], PEOPLE)
     raise SystemExit(1 if found else 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from pathlib import Path
 import httpx2
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from starlette.requests import Request
 from tests.conftest import ROOT
 
 from watchword.authority.access import PERMISSIONS, Access, People, Role, identify, permit
+from watchword.authority.access.certificate import check_client
 from watchword.authority.keyring import Keyring
 from watchword.authority.problems import Problem
 from watchword.authority.tls import server_context
@@ -113,6 +115,17 @@ def test_a_certificate_for_servers_ends_the_handshake(office: Office) -> None:
     server = office.ca.issue("auditor", usages=(ExtendedKeyUsageOID.SERVER_AUTH,))
     with pytest.raises(httpx2.TransportError), office.client(server) as client:
         client.get("/v1/status")
+
+
+@pytest.mark.parametrize(
+    "usages", [(), (ExtendedKeyUsageOID.SERVER_AUTH,), (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)]
+)
+def test_a_certificate_that_is_not_for_clients_by_name(office: Office, usages: tuple[ObjectIdentifier, ...]) -> None:
+    """Some of these OpenSSL takes in the handshake."""
+    files = office.ca.issue("auditor", usages=usages)
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    assert "clientAuth" in check_client(certificate, int(time.time()))
+    assert Access(office.file).by_certificate(certificate) is None
 
 
 def test_a_certificate_without_a_purpose_is_nobodys(office: Office) -> None:
@@ -326,6 +339,7 @@ def test_changes_from_our_own_pages_and_from_programs(office: Office, headers: d
         {"Origin": "http://here.example", "Host": "here.example"},
         {"Origin": "null", "Host": "here.example"},
         {"Origin": "https://here.example"},
+        {"Origin": "https://here.example", "origin": "https://elsewhere.example", "Host": "here.example"},
     ],
 )
 def test_changes_that_another_site_asks_for(office: Office, headers: dict[str, str]) -> None:

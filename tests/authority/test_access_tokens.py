@@ -191,6 +191,12 @@ def test_what_is_no_bearer_token(office: Office, text: str) -> None:
     assert 'error="invalid_request"' in answer.headers["WWW-Authenticate"]
 
 
+def test_two_tokens_are_none(office: Office, issuer: TestIssuer) -> None:
+    with office.client() as client:
+        headers = [("Authorization", f"Bearer {issuer.token()}"), ("Authorization", f"Bearer {issuer.token()}")]
+        assert problem(client.get("/v1/admin/self", headers=headers)) == (401, "unauthenticated")
+
+
 def test_a_token_is_in_no_log(office: Office, issuer: TestIssuer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(0):
         nobody = by_hand(issuer, {"alg": "none", "kid": "ec"}, nothing)
