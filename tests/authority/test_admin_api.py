@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from watchword.authority.access import PERMISSIONS, Role
-from watchword.authority.operations import OPERATIONS, Operation
+from watchword.authority.operations import OPERATIONS, Desk, Operation, dry_run
+from watchword.authority.operations.dry_run import DryRunOf, try_change
+from watchword.authority.problems import Problem
+from watchword.authority.store import Store
 from watchword.crypto import dsse
+from watchword.errors import UsageError
 from watchword.policy.stack import PAYLOAD_TYPE
 from watchword.testing.documents import PROFILE, STACK, encode
 from watchword.testing.people import ClientFiles
 
-from .helpers import host
+from .helpers import NOW, host
 from .test_access import Office, office_in, problem
 
 KEY = Ed25519PrivateKey.generate()
@@ -99,7 +103,7 @@ def test_a_release_that_is_in_force_at_once_takes_an_auditor(office: Office, peo
 
 def test_every_act_of_the_table_is_somebodys() -> None:
     used = {each.act for each in OPERATIONS.values()} | {"stack-activate"}
-    assert used == set(PERMISSIONS) - {"dry-run"}  # which is done on the machine
+    assert used == set(PERMISSIONS)
 
 
 # -- what is asked ------------------------------------------------------------------------------------------------
@@ -200,3 +204,26 @@ def test_hosts_and_profiles(tmp_path: Path) -> None:
         gone = send(office, operator, "host revoke", host=HOST, reason="sold").json()
         assert gone["revoked_reason"] == "sold"
         assert office.service.store.verify_decisions().seq == 3
+
+
+def test_a_dry_run_ends_in_time_and_says_so(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store.sqlite3") as store:
+        desk = Desk(store, NOW, "certificate:eve")
+        profile = desk.admin.add_profile(encode(PROFILE))
+        with store.transaction() as tx:
+            tx.put_host(host())
+        ask = DryRunOf(watched=profile.id.hex())
+        whole = try_change(desk, ask)
+        assert (whole["hosts"], whole["complete"], whole["harmless"]) == (1, True, False)
+        cut = try_change(desk, ask, seconds=-1)
+        assert (cut["hosts"], cut["complete"], cut["harmless"]) == (0, False, False)
+
+
+def test_a_dry_run_is_not_done_twice_at_a_time(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store.sqlite3") as store:
+        desk = Desk(store, NOW, "certificate:eve")
+        with dry_run._alone, pytest.raises(Problem) as caught:
+            OPERATIONS["dry-run"].run(desk, DryRunOf())
+        assert caught.value.code == "overloaded"
+        with pytest.raises(UsageError, match="no profile"):
+            OPERATIONS["dry-run"].run(desk, DryRunOf())

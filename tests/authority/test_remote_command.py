@@ -138,6 +138,35 @@ def test_a_whole_administration_from_elsewhere(
     assert by == [f"certificate:{change[0]}" for change in changes]
 
 
+def test_a_change_is_tried_from_elsewhere(
+    remote: Command, call: Command, office: Office, files: dict[str, str], tmp_path: Path
+) -> None:
+    assert code(remote("operator", "dry-run")) == (1, "watch-none")
+    for change in (
+        ("auditor", "endorser", "add", files["key"]), ("auditor", "stack", "add", files["stack"]),
+        ("auditor", "profile", "add", files["profile"]),
+    ):  # fmt: skip
+        assert remote(*change)[0] == 0
+    profile = remote("auditor", "profile", "list")[1]["profiles"][0]["id"]
+    assert remote("operator", "watch", "add", profile)[0] == 0
+    with office.service.store.transaction() as tx:
+        tx.put_host(host())
+    data = office.file.parent / "data"
+    data.chmod(0o700)
+    other = tmp_path / "other.json"
+    other.write_bytes(encode(PROFILE | {"name": "other"}))
+    for plan in (
+        ("--revoke", "compute@1.0", "--hosts"), ("--end", "compute@1.0"), ("--activate", "compute@1.0"),
+        ("--activate", files["stack"], "--profile", str(other)), ("--profile", profile, "--watched", profile),
+    ):  # fmt: skip
+        arguments = ("dry-run", *plan, "--at", "1800000000")
+        status, answer = remote("operator", *arguments)
+        assert (status, answer) == call(*arguments, "--data", str(data))
+        assert (status, answer["hosts"], answer["effects"]["unknown"]) == (3, 1, 1)
+        assert (answer["complete"], answer["harmless"]) == (True, False)
+    assert code(remote("read-only", "dry-run")) == (1, "forbidden")
+
+
 def test_a_token_instead_of_a_certificate(
     call: Command, office: Office, issuer: TestIssuer, pinned: str, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote"]
 
-SECONDS: Final = 60.0
+SECONDS: Final = 30.0  # for the network, beside what the operation may take
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _MAX_TOKEN: Final = 16 * 1024  # bytes
 _MAX_ANSWER: Final = 64 << 20  # bytes: a large fleet's hosts
@@ -68,7 +68,7 @@ class Remote:
             url += "?" + urlencode({name: _plain(value) for name, value in given.items()})
         answer = exchange(
             "POST" if operation.changes else "GET", url, self.context,
-            body=body, limit=_MAX_ANSWER, timeout=SECONDS, headers=self.headers,
+            body=body, limit=_MAX_ANSWER, timeout=operation.seconds + SECONDS, headers=self.headers,
         )  # fmt: skip
         if answer.status != 200:
             raise _error(answer, self.url)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from watchword.authority.operations import hosts, stacks, trust
+from watchword.authority.operations import dry_run, hosts, stacks, trust
 from watchword.authority.operations.desk import Answer, Desk, Nothing, Operation, Question, find_stack, one
 
 __all__ = ["OPERATIONS", "Answer", "Desk", "Nothing", "Operation", "Question", "find_stack", "one"]
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {each.name: each for each in (*stacks.OPERATIONS, *trust.OPERATIONS, *hosts.OPERATIONS)}
+    {each.name: each for each in (*stacks.OPERATIONS, *trust.OPERATIONS, *hosts.OPERATIONS, *dry_run.OPERATIONS)}
 )

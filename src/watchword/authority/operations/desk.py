@@ -14,13 +14,26 @@ from watchword.authority.store import StackInfo, Store
 from watchword.authority.texts import MAX_TEXT
 from watchword.errors import UsageError
 
-__all__ = ["Answer", "Desk", "Document", "Named", "Nothing", "Operation", "Question", "Text", "find_stack", "one"]
+__all__ = [
+    "Answer",
+    "Desk",
+    "Document",
+    "Named",
+    "Nothing",
+    "Operation",
+    "Question",
+    "Text",
+    "Time",
+    "find_stack",
+    "one",
+]
 
 T = TypeVar("T")
 Answer = dict[str, Any]  # a JSON object
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Named = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 Document = Annotated[bytes, Meta(min_length=1, max_length=16 << 20)]
+Time = Annotated[int, Meta(ge=0, lt=1 << 40)]  # Unix seconds
 MIN_PREFIX: Final = 8  # hex digits of an id that stand for all of it
 
 
@@ -61,6 +74,7 @@ class Operation:
     changes: bool = True
     limit: int = 64 << 10
     also: Callable[[Any], str | None] = lambda _question: None
+    seconds: float = 30.0  # that an answer may take
 
     @property
     def path(self) -> str:

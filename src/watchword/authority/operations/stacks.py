@@ -16,6 +16,7 @@ from watchword.authority.operations.desk import (
     Operation,
     Question,
     Text,
+    Time,
     find_stack,
     one,
 )
@@ -25,8 +26,6 @@ from watchword.policy.explain import explain_stack
 from watchword.policy.stack import CompiledStack
 
 __all__ = ["OPERATIONS", "stack_document"]
-
-Time = Annotated[int, Meta(ge=0, lt=1 << 40)]
 
 
 class StackOf(Question, frozen=True):
