@@ -235,7 +235,7 @@ class Clock:
 def test_keys_are_asked_for_once_and_again_for_one_that_is_unknown(tmp_path: Path) -> None:
     with running_issuer(tmp_path) as provider:
         clock = Clock()
-        issuer = Issuer(provider.url, provider.ca_file, clock)
+        issuer = Issuer(provider.url, provider.ca_file, clock=clock)
         assert issuer.key("ec")
         assert issuer.key("rsa")
         assert provider.asked == ["/.well-known/openid-configuration", "/keys"]
@@ -251,7 +251,7 @@ def test_keys_are_asked_for_once_and_again_for_one_that_is_unknown(tmp_path: Pat
 def test_a_key_that_was_withdrawn_is_forgotten(tmp_path: Path) -> None:
     with running_issuer(tmp_path) as provider:
         clock = Clock()
-        issuer = Issuer(provider.url, provider.ca_file, clock)
+        issuer = Issuer(provider.url, provider.ca_file, clock=clock)
         assert issuer.key("ec")
         del provider.keys["ec"]
         clock.now += FRESH_SECONDS
@@ -261,7 +261,7 @@ def test_a_key_that_was_withdrawn_is_forgotten(tmp_path: Path) -> None:
 def test_known_keys_are_good_for_a_while_without_the_issuer(tmp_path: Path) -> None:
     with running_issuer(tmp_path) as provider:
         clock = Clock()
-        issuer = Issuer(provider.url, provider.ca_file, clock)
+        issuer = Issuer(provider.url, provider.ca_file, clock=clock)
         assert issuer.key("ec")
         provider.status = 500
         clock.now += KEEP_SECONDS - 1
@@ -277,7 +277,7 @@ def test_known_keys_are_good_for_a_while_without_the_issuer(tmp_path: Path) -> N
 def test_an_issuer_that_does_not_answer_is_asked_once_a_minute(tmp_path: Path) -> None:
     with running_issuer(tmp_path) as provider:
         provider.status, clock = 503, Clock()
-        issuer = Issuer(provider.url, provider.ca_file, clock)
+        issuer = Issuer(provider.url, provider.ca_file, clock=clock)
         for _ in range(3):
             with pytest.raises(Unavailable):
                 issuer.key("ec")

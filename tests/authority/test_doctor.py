@@ -67,7 +67,7 @@ def test_nothing_is_wrong_with_a_healthy_authority(world: World, subject: Subjec
         backup.unlink()
     assert (found.troubles, found.healthy) == ([], True)
     assert found.checked == [
-        "directory", "disk", "limits", "backup", "keys", "certificates", "store", "log", "clock", "witnesses",
+        "directory", "disk", "limits", "backup", "access", "keys", "certificates", "store", "log", "clock", "witnesses",
         "retention", "hosts", "crls", "stacks", "profiles",
     ]  # fmt: skip
 
@@ -104,6 +104,12 @@ def in_days(days: int) -> Harm:
 def no_store(world: World, subject: Subject) -> None:
     world.store.close()
     subject.store.unlink()
+
+
+def wrong_access_file(_world: World, subject: Subject) -> None:
+    file = subject.data / "access.toml"
+    file.write_text("admins = []")
+    file.chmod(0o600)
 
 
 def not_a_store(world: World, subject: Subject) -> None:
@@ -235,6 +241,7 @@ CASES: list[tuple[Harm, str, list[str]]] = [
     (in_days(336), "warning", ["certificate-ends"]),
     (in_days(366), "problem", ["certificate-ended"]),
     (no_store, "problem", ["store-missing"]),
+    (wrong_access_file, "problem", ["access-file"]),
     (not_a_store, "problem", ["store-format"]),
     (damaged_store, "problem", ["store-damaged"]),
     (altered_entry, "problem", ["decision-log"]),

@@ -34,7 +34,9 @@ if TYPE_CHECKING:  # the authority needs an extra; without it, the help must sti
 
 __all__ = ["authority"]
 
-_EXTRA: Final = ("anyio", "httptools", "jinja2", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
+_EXTRA: Final = (
+    "anyio", "httptools", "jinja2", "joserfc", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn",
+)  # fmt: skip
 
 
 class _NeedsExtra(click.Group):
@@ -160,7 +162,7 @@ def serve(
         keyring = KeyringSource(ring)
         snapshots = Snapshots(store)
         launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, snapshots=snapshots)
-        access = Access(data / ACCESS_FILE)
+        access = Access(data / ACCESS_FILE, tell=telemetry.tell)
         services = Services(
             launches,
             store,

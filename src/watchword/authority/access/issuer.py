@@ -5,7 +5,6 @@ OpenID Connect Discovery 1.0 section 4, RFC 7517 section 5. Everything here bloc
 
 from __future__ import annotations
 
-import logging
 import ssl
 import threading
 import time
@@ -20,6 +19,8 @@ import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import FailureEvent, Tell
 from watchword.errors import Unavailable
 
 __all__ = ["FRESH_SECONDS", "KEEP_SECONDS", "RETRY_SECONDS", "Issuer"]
@@ -32,7 +33,6 @@ KEEP_SECONDS: Final = 4 * 3600  # for which keys are good when the issuer does n
 RETRY_SECONDS: Final = 60  # between two attempts
 MIN_RSA_BITS: Final = 2048
 _KINDS: Final = ("EC", "OKP", "RSA")
-_log = logging.getLogger("watchword.authority")
 
 
 class _Discovery(msgspec.Struct):
@@ -57,8 +57,14 @@ class Issuer:
     ``clock`` gives seconds that never go back.
     """
 
-    def __init__(self, url: str, ca_file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.url, self.ca_file, self._clock = url, ca_file, clock
+    def __init__(
+        self,
+        url: str,
+        ca_file: Path | None,
+        tell: Tell = journal.tell,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.url, self.ca_file, self._tell, self._clock = url, ca_file, tell, clock
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
         self._next = clock()  # when it may be asked again
@@ -93,7 +99,7 @@ class Issuer:
         try:
             self._kept = _Kept(_keys(self.url, self.ca_file), now)
         except Unavailable as error:
-            _log.error("%s: %s", error.code, error.message)
+            self._tell(FailureEvent("access", error.code, error.message))
 
 
 def _find(keys: tuple[Key, ...], kid: str | None) -> Key | None:

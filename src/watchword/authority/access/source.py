@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -18,22 +17,27 @@ from watchword.authority.access.people import People
 from watchword.authority.access.roles import Caller
 from watchword.authority.access.tokens import BadToken, holder
 from watchword.authority.problems import Problem
+from watchword.authority.telemetry import journal
+from watchword.authority.telemetry.events import AccessEvent, FailureEvent, Tell
 from watchword.errors import Unavailable, UsageError
 
 __all__ = ["Access"]
-
-_log = logging.getLogger("watchword.authority")
 
 
 class Access:
     """Who callers are, by the rules in ``path``; nobody is anybody while there is no such file.
 
-    ``clock`` gives Unix seconds. Raises :class:`UsageError` (``access-file``) when the file is wrong; one that becomes
-    wrong later is told in the log, and what it said before stays in force.
+    ``clock`` gives Unix seconds, ``tell`` hears what does not work. Raises :class:`UsageError` (``access-file``) when
+    the file is wrong; one that becomes wrong later is told, and what it said before stays in force.
     """
 
-    def __init__(self, path: Path | None = None, clock: Callable[[], int] = lambda: int(time.time())) -> None:
-        self._path, self._clock = path, clock
+    def __init__(
+        self,
+        path: Path | None = None,
+        clock: Callable[[], int] = lambda: int(time.time()),
+        tell: Tell = journal.tell,
+    ) -> None:
+        self._path, self._clock, self._tell = path, clock, tell
         self._lock = threading.Lock()
         self._issuer: Issuer | None = None
         self._stamp = _stamp(path)
@@ -46,7 +50,7 @@ class Access:
         if not fault and len(found) == 1:
             return next(iter(found))
         why = fault or ("it could be several persons'" if found else "it is nobody's, or it was revoked")
-        _log.warning("client certificate sha256:%s: %s", certificate.fingerprint(SHA256()).hex(), why)
+        self._tell(AccessEvent("certificate", why, certificate.fingerprint(SHA256()).hex()))
         return None
 
     def by_token(self, token: str, certificate: x509.Certificate | None) -> Caller:
@@ -59,11 +63,11 @@ class Access:
             raise _bad_token("this authority takes no bearer tokens")
         issuer = self._issuer
         if issuer is None or (issuer.url, issuer.ca_file) != (rules.url, rules.ca_file):
-            self._issuer = issuer = Issuer(rules.url, rules.ca_file)
+            self._issuer = issuer = Issuer(rules.url, rules.ca_file, self._tell)
         try:
             return holder(token, rules, issuer, self._clock(), certificate)
         except BadToken as error:
-            _log.info("a bearer token does not hold: %s", error)
+            self._tell(AccessEvent("token", str(error)))
             raise _bad_token(f"the bearer token does not hold: {error}") from None
         except Unavailable:
             text = "the bearer token cannot be checked: its issuer's keys cannot be had now"
@@ -82,9 +86,7 @@ class Access:
         try:
             self._people = People.read(path)
         except UsageError as error:
-            _log.error("%s: %s; what it said before stays in force", error.code, error.message)
-        else:
-            _log.info("access rules were read again from %s", path)
+            self._tell(FailureEvent("access", error.code, f"{error.message}; what it said before stays in force"))
 
 
 def _bad_token(text: str) -> Problem:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from watchword.authority.access import People
+from watchword.authority.data import ACCESS_FILE
 from watchword.authority.doctor import judging, keys, machine, record, service
 from watchword.authority.doctor.report import Report, Subject
 from watchword.authority.keyring import Keyring
@@ -27,6 +29,8 @@ def examine(subject: Subject, progress: Callable[[int, int], None] = lambda _don
     if subject.backup is not None:
         with report.check("backup"):
             machine.check_backup(subject, report)
+    with report.check("access"):
+        People.read(subject.data / ACCESS_FILE)
     _keys(subject, report)
     with report.check("store"):
         if not subject.store.exists():

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 __all__ = [
     "EVENTS",
+    "AccessEvent",
     "AttestationEvent",
     "BugEvent",
     "ChallengeEvent",
@@ -163,6 +164,20 @@ class WitnessEvent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AccessEvent(Event):
+    """Somebody showed a ``credential`` ("certificate" or "token") that does not count here, and why.
+
+    ``fingerprint`` is the certificate's SHA-256 in hex; of a token nothing is told.
+    """
+
+    NAME: ClassVar[str] = "access"
+    SEVERITY: ClassVar[int] = logging.WARNING
+    credential: str
+    message: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PruneEvent(Event):
     """Something was forgotten because its time was over: ``count`` rows of ``kind``."""
 
@@ -181,5 +196,6 @@ EVENTS: tuple[type[Event], ...] = (
     FailureEvent,
     BugEvent,
     WitnessEvent,
+    AccessEvent,
     PruneEvent,
 )
