@@ -47,8 +47,10 @@ class FleetReads:
 
     def fleet_counts(self, profile_id: bytes, now: int) -> Mapping[tuple[str, str], int]:
         """How many hosts have each standing and level at ``now`` (Unix seconds) by a profile."""
-        standing, level = _standing(now), _level(now)
-        statement = select(standing, level, func.count()).select_from(_hosts(profile_id)).group_by(standing, level)
+        # Grouped outside: a database may not see that an expression with parameters is the same one twice.
+        each = select(_standing(now).label("standing"), _level(now).label("level")).select_from(_hosts(profile_id))
+        found = each.subquery()
+        statement = select(found.c.standing, found.c.level, func.count()).group_by(found.c.standing, found.c.level)
         with self._reading() as connection:
             return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
 
@@ -115,16 +117,16 @@ def _standing(now: int) -> ColumnElement[str]:
     """What ``authority.watch.standing_now`` says, in the words of the database."""
     states = schema.host_states.c
     return case(
-        (schema.hosts.c.revoked_at.is_not(None), literal(str(Standing.FAILED), literal_execute=True)),
-        (states.standing.is_(None), literal("unknown", literal_execute=True)),
+        (schema.hosts.c.revoked_at.is_not(None), literal(str(Standing.FAILED))),
+        (states.standing.is_(None), literal("unknown")),
         (and_(states.checked <= now, states.until > now), states.standing),
-        else_=literal(str(Standing.STALE), literal_execute=True),
+        else_=literal(str(Standing.STALE)),
     )
 
 
 def _level(now: int) -> ColumnElement[str]:
     good = _standing(now).in_(GOOD)
-    return case((good, schema.host_states.c.level), else_=literal("", literal_execute=True))
+    return case((good, schema.host_states.c.level), else_=literal(""))
 
 
 def _conditions(wanted: FleetFilter, now: int) -> list[ColumnElement[bool]]:
