@@ -29,7 +29,7 @@ from watchword.authority.server import Address, bind, make_server
 from watchword.authority.store import CrlRow, StackRule, StackState
 from watchword.cli.main import run
 from watchword.testing.farm import have_swtpm
-from watchword.testing.world import World, profile_document
+from watchword.testing.world import World, profile_document, stack_from_recording
 
 from .conftest import Answers, serving
 
@@ -208,6 +208,13 @@ def ending_stack(world: World, subject: Subject) -> None:
     world.set_stack_state(world.stack, StackState.RETIRING, world.now + DAY - 1)
 
 
+def ended_stack(world: World, subject: Subject) -> None:
+    document = json.loads(stack_from_recording(world.boots / "good", version="0", serial=2))
+    world.add_stack(json.dumps(document | {"not_after": world.now}).encode())
+    assert codes(subject) == []  # it is over, and nobody waits for its end
+    no_stack(world, subject)
+
+
 def new_rule(world: World, _subject: Subject) -> None:
     with world.store.transaction() as tx:
         tx.put_stack_rule(StackRule("compute", "default", 1, frozenset({"ab" * 32}), world.now))
@@ -254,6 +261,7 @@ CASES: list[tuple[Harm, str, list[str]]] = [
     (silent_host, "warning", ["hosts-stale"]),
     (ending_list, "warning", ["crl-ends"]),
     (no_stack, "problem", ["stack-none-active"]),
+    (ended_stack, "problem", ["stack-none-active"]),
     (ending_stack, "warning", ["stack-ends"]),
     (new_rule, "warning", ["stack-endorsers-few"]),
     (strange_profile, "warning", ["profile-unsatisfied"] * 2),
