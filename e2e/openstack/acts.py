@@ -217,7 +217,7 @@ def _not_started(play: Play, outcome: Outcome, server: Any) -> None:
     outcome.details["verify"] = verdict.document
     outcome.right = _heard(outcome, verdict, "host-level") and bool(said) and server.id not in running
     outcome.right = outcome.right and verdict.status == 2
-    # Nova shows a fault, with the hook's words for administrators, of servers in ERROR; one that stays SHUTOFF has none.
+    # Nova shows faults, with the words of the hook for administrators, of servers in ERROR; one in SHUTOFF has none.
     outcome.right = outcome.right and (server.status == "SHUTOFF" or "host-level" in admin)
 
 
@@ -261,7 +261,8 @@ def _tampered(play: Play, outcome: Outcome, body: dict[str, Any], code: str) -> 
     _caught(play, outcome, server, code)
     events, admin = play.events(play.machine)
     outcome.details |= {"events": events[:3], "admin": admin[-600:]}
-    outcome.right = outcome.right and server.id not in play.running(play.good) and code in admin
+    outcome.right = outcome.right and server.id not in play.running(play.good)
+    outcome.right = outcome.right and code in fault(server) + admin
 
 
 def _caught(play: Play, outcome: Outcome, server: Any, code: str, cloud: str = "mine") -> None:

@@ -18,7 +18,8 @@ def reason(error: WatchwordError) -> str:
         return _plain(f"{error.code}: {error.message}")
     first, *more = error.findings
     also = "".join(f", [{f.clause}] {f.code}" for f in more[:_CODES])
-    return _plain(f"[{first.clause}] {first.code}: {first.message}{also}")
+    sentence = first.message.partition("; expected ")[0]  # an authority's refusal has the values in its sentence
+    return _plain(f"[{first.clause}] {first.code}: {sentence}{also}")
 
 
 def _plain(text: str) -> str:
