@@ -12,6 +12,7 @@ from e2e.openstack.play import SILENT, Outcome, Play, fault
 from e2e.openstack.settings import AGENT_PORT
 from e2e.openstack.spaces import AUTHORITY, run
 from e2e.openstack.trust import Answer
+from watchword.integrations.openstack.traits import PREFIX
 from watchword.testing.commands import watchword
 
 __all__ = ["ACTS"]
@@ -172,14 +173,20 @@ def stop_and_start(play: Play) -> Outcome:
         _not_started(play, outcome, play.settle(play.machine))
         play.watch("stop", "--reasons")
         told = str(play.show(play.machine).metadata.get("watchword_reason", ""))
-        service = _service(play, play.good)
+        service, lost = _service(play, play.good), play.traits(play.good)
     back = play.watch("disable")
-    again = _service(play, play.good)
+    again, regained = _service(play, play.good), play.traits(play.good)
     play.cloud.api.compute.enable_service(_id(play, play.bad))  # what the watcher did to it is not for other acts
     outcome.nova_said += f"; watchword_reason: {told}"
-    outcome.details |= {"watch": watched.said, "service": [service, again], "back": back.said}
+    outcome.details |= {
+        "watch": watched.said,
+        "service": [service, again],
+        "traits": [lost, regained],
+        "back": back.said,
+    }
     outcome.right = outcome.right and stopped.status == "SHUTOFF" and " host-level: " in told
     outcome.right = outcome.right and (service, again) == ("disabled", "enabled")
+    outcome.right = outcome.right and (lost, regained) == ([f"{PREFIX}1"], [f"{PREFIX}1", f"{PREFIX}2"])
     play.back_again(outcome, {"os-start": None}, "the host was booted anew")
     return outcome
 

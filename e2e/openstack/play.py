@@ -17,6 +17,7 @@ from e2e.openstack.leaks import private_parts
 from e2e.openstack.settings import STATUS_URL
 from e2e.openstack.spaces import run
 from e2e.openstack.trust import Answer, Trust
+from watchword.integrations.openstack.traits import PREFIX
 
 __all__ = ["Outcome", "Play", "fault"]
 
@@ -186,6 +187,13 @@ class Play:
         command = self.guide.command("openstack-operator", "openstack watch")
         words = [action if word == "disable" else word for word in command]
         return self.trust.run(*words, "--once", "--status-url", STATUS_URL, *more)
+
+    def traits(self, host: str) -> list[str]:
+        """Our traits of ``host`` in placement."""
+        placement = self.cloud.api.placement
+        [provider] = placement.get(f"/resource_providers?name={host}").json()["resource_providers"]
+        answer = placement.get(f"/resource_providers/{provider['uuid']}/traits", microversion="1.6").json()
+        return sorted(trait for trait in answer["traits"] if trait.startswith(PREFIX))
 
     def other_disk(self) -> Path:
         """The provider's disk: the tenant's with another last byte, which nobody reads."""
