@@ -155,7 +155,7 @@ class Cloud:
         file = folder / f"{name}.py"
         file.write_text(
             f'bind="{CONTROLLER}:{PORTS[name]}"\nwsgi_app="{_WSGI[name]}"\nworkers=1\nworker_class="gthread"\n'
-            "threads=8\ntimeout=300\ncontrol_socket_disable=True\n"
+            "threads=8\ntimeout=300\nkeepalive=600\ncontrol_socket_disable=True\n"
         )
         # Options by the environment: keystone reads the command line of whoever loads it.
         own = {**self.environment, "GUNICORN_CMD_ARGS": f"-c {file}", **environment}
