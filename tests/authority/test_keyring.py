@@ -105,8 +105,6 @@ def test_old_tokens_open_until_their_key_is_dropped(ring: Keyring) -> None:
         releases=1,
         level=1,
         flags=0,
-        share=0,
-        threshold=0,
     )
     text = seal_token(body, ring.key_list.sealing_key())
     rotated = ring.rotate_sealing(NOW + 1)

@@ -237,7 +237,7 @@ class Admin:
     # -- keys -----------------------------------------------------------------------------------------------------
 
     def change_keys(
-        self, act: str, ring: Keyring, change: Callable[[int], Keyring], *, requested: bool = False
+        self, act: str, ring: Keyring, change: Callable[[int], Keyring], *, requested: bool = False, **details: Any
     ) -> Keyring:
         """Change keys with one of the methods of ``ring``; ``requested`` when the root must sign that elsewhere first.
 
@@ -246,10 +246,17 @@ class Admin:
         """
         with self.store.transaction() as tx:
             if requested:
-                self._record(tx, "keys-request", ring.fingerprint, from_version=ring.key_list.version, change=act)
+                self._record(
+                    tx, "keys-request", ring.fingerprint, from_version=ring.key_list.version, change=act, **details
+                )
             else:
-                self._record(tx, act, ring.fingerprint, from_version=ring.key_list.version)
+                self._record(tx, act, ring.fingerprint, from_version=ring.key_list.version, **details)
         return change(self.now)
+
+    def record(self, act: str, subject: str, **details: Any) -> None:
+        """Put an act that changes nothing in the store on record."""
+        with self.store.transaction() as tx:
+            self._record(tx, act, subject, **details)
 
     def _record(self, tx: Transaction, act: str, subject: str, **details: Any) -> None:
         tx.append_act(self.now, act, subject, by=self.actor, **details)

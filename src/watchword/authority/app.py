@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from watchword.authority.access import Access
+from watchword.authority.high_water import HighWater
 from watchword.authority.keyring import Keyring
 from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
@@ -104,6 +105,7 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
                 services.tell,
             ),
         )
+        await _ask_first(witnesses, app.state.intake, services)
         tasks = [asyncio.create_task(chore) for chore in chores]
         yield
         if console is not None:
@@ -147,13 +149,18 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
 
 
 def _readiness(services: Services) -> Readiness:
-    """What every decision needs: a transaction that writes, the keys, a signed checkpoint."""
+    """What every decision needs: a transaction that writes, the keys, a signed checkpoint of a log that is whole."""
 
     def write() -> None:
         with services.store.transaction():
             pass
 
-    checks = {"store": write, "keys": services.keyring, "log": lambda: services.log.newest(services.keyring())}
+    def log() -> None:
+        water.check(services.keyring())
+        services.log.newest(services.keyring())
+
+    water = HighWater(services.store)
+    checks = {"store": write, "keys": services.keyring, "log": log}
     return Readiness(checks, tell=services.tell)
 
 
@@ -165,6 +172,14 @@ def _prune(services: Services) -> None:
     # A little at a time: decisions wait for the same lock, and the next minute comes.
     for kind, count in islice(forget_old(services.store, services.retention, services.clock()), PRUNE_STEPS):
         services.tell(PruneEvent(str(kind), count))
+
+
+async def _ask_first(witnesses: Witnesses, intake: Intake, services: Services) -> None:
+    """Before the first request: has a witness seen more of the log than there is?"""
+    try:
+        await intake.run(lambda: witnesses.ask_all(services.keyring(), again=True))
+    except (WatchwordError, Problem) as error:
+        services.tell(FailureEvent("chore", error.code, str(error)))
 
 
 async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object], tell: Tell) -> None:

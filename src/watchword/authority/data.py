@@ -14,8 +14,9 @@ from watchword.authority.store import Store
 from watchword.crypto.root_request import RootRequest
 from watchword.errors import UsageError
 
-__all__ = ["ACCESS_FILE", "DataDirectory"]
+__all__ = ["ACCESS_FILE", "STORE_FILE", "DataDirectory"]
 
+STORE_FILE: Final = "store.sqlite3"
 ACCESS_FILE: Final = "access.toml"  # who people are; may be missing
 
 
@@ -38,14 +39,14 @@ class DataDirectory:
             )
         make_private_directory(path)
         ring = Keyring.load(path / "keyring", passphrase=passphrase)
-        return cls(path, ring, Store.open(path / "store.sqlite3"))
+        return cls(path, ring, Store.open(path / STORE_FILE))
 
     @classmethod
     def create(cls, path: Path, *, authority: str, now: int, passphrase: bytes | None) -> Self:
         """A new authority called ``authority``. Raises :class:`UsageError` (``keyring-exists``)."""
         make_private_directory(path)
         ring = Keyring.create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / "store.sqlite3"))
+        return cls(path, ring, Store.open(path / STORE_FILE))
 
     @staticmethod
     def create_unsigned(
@@ -59,11 +60,11 @@ class DataDirectory:
     def install_first(cls, path: Path, request: RootRequest, *, passphrase: bytes | None) -> Self:
         """Put the first list of keys in force, which the root has signed. Raises as :meth:`Keyring.install` does."""
         ring = Keyring.install(path / "keyring", request, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / "store.sqlite3"))
+        return cls(path, ring, Store.open(path / STORE_FILE))
 
     @classmethod
     def open_or_create(cls, path: Path, *, authority: str, now: int, passphrase: bytes | None) -> Self:
         """Open what is there, or make a new authority called ``authority``."""
         make_private_directory(path)
         ring = Keyring.open_or_create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / "store.sqlite3"))
+        return cls(path, ring, Store.open(path / STORE_FILE))

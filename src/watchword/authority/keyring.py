@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.authority import tls
+from watchword.authority.high_water import HIGH_WATER, first_mark
 from watchword.authority.keyfiles import (
     encode_key,
     make_private_directory,
@@ -181,6 +182,11 @@ class Keyring:
         return self._manifest.root is not None
 
     @property
+    def void(self) -> frozenset[bytes]:
+        """Ids of sealing keys whose tokens are void: they are of an epoch that ended. Requests still open with them."""
+        return frozenset(map(bytes.fromhex, self._manifest.void))
+
+    @property
     def pending(self) -> str | None:
         """The act that waits for the root's signature, if one does."""
         return self._manifest.pending.act if self._manifest.pending else None
@@ -217,7 +223,7 @@ class Keyring:
     def _new_sealing(self, manifest: Manifest, old: KeyList) -> tuple[Manifest, KeyList]:
         if len(old.sealing) >= MAX_SEALING:
             raise UsageError("keyring-full", f"there are {MAX_SEALING} sealing keys", hint="drop the old ones first")
-        key = _new_sealing(sealing_key_id(known) for known in old.sealing)
+        key = _new_sealing({*(sealing_key_id(known) for known in old.sealing), *map(bytes.fromhex, manifest.void)})
         name = write_key(self.directory, "sealing", key, self._passphrase)
         manifest = msgspec.structs.replace(manifest, sealing=(name, *manifest.sealing))
         return manifest, replace(old, sealing=(key.public_key(), *old.sealing))
@@ -250,6 +256,19 @@ class Keyring:
             )
         if not self.root_is_here and not self._by_request:
             raise _root_is_elsewhere("add --request FILE and sign that file where the root key is")
+
+    def open_epoch(self, now: int) -> Self:
+        """A new sealing key, and no token that was sealed to an older one is good any more; challenges neither."""
+        with self._rotating() as (manifest, old):
+            ended = [sealing_key_id(key).hex() for key in old.sealing]
+            manifest, named = self._new_sealing(manifest, old)
+            manifest = msgspec.structs.replace(
+                manifest,
+                void=tuple(dict.fromkeys((*manifest.void, *ended))),
+                mac=write_key(self.directory, "mac", X25519PrivateKey.generate(), self._passphrase),
+            )
+            self._put("epoch-open", manifest, named, now)
+        return self.load(self.directory, passphrase=self._passphrase)
 
     @contextmanager
     def _rotating(self) -> Iterator[tuple[Manifest, KeyList]]:
@@ -419,6 +438,7 @@ def _fresh(
         log=(log.public_key(),),
     )
     envelope = keylist.sign(named, [root] if root else []).decode()
+    write_file(directory / HIGH_WATER, first_mark(authority, log))
     manifest = Manifest(
         format=FORMAT,
         fingerprint=keylist.root_fingerprint(public),
@@ -438,8 +458,7 @@ def _fresh(
     return msgspec.structs.replace(manifest, pending=Pending("keys-create", envelope, manifest))
 
 
-def _new_sealing(known: Iterator[bytes]) -> X25519PrivateKey:
-    taken = frozenset(known)
+def _new_sealing(taken: Collection[bytes]) -> X25519PrivateKey:
     while True:  # ids have four bytes: rarely, two keys would share one
         key = X25519PrivateKey.generate()
         if sealing_key_id(key.public_key()) not in taken:

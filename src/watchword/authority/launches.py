@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from watchword.authority.high_water import HighWater
 from watchword.authority.keyring import Keyring
 from watchword.authority.snapshot import Snapshots
 from watchword.authority.store import Host, Placement, Store, Transaction
@@ -75,6 +76,7 @@ class Launches:
         self._clock = clock
         self._tell = tell
         self._snapshots = snapshots or Snapshots(store)
+        self._water = HighWater(store)
         self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell)
 
     def handle(self, sealed: bytes) -> bytes:
@@ -99,6 +101,7 @@ class Launches:
 
     def _answer(self, request: Request, reply_key: bytes, keys: Keyring, work: Work) -> Reply:
         now = int(self._clock())
+        self._water.check_held(keys)
         match request:
             case EnrolBegin():
                 return self._enrol_begin(request, keys, now)
@@ -145,7 +148,8 @@ class Launches:
             return self._watch.challenge(request.host_id, keys, now)
         if request.purpose not in (Purpose.LAUNCH, Purpose.SHARE):
             raise Rejected(Finding("B5", "purpose-unknown", "this authority gives out secrets for launches only"))
-        grant = open_token(request.token, keys.sealing_keys)
+        self._water.check(keys)
+        grant = open_token(request.token, keys.sealing_keys, keys.void)
         release.check_grant(grant, now)
         release.check_purpose(grant, request.purpose)
         profile = self._snapshots.profile(grant.profile)
@@ -180,7 +184,8 @@ class Launches:
         return self._watch.attest(request.evidence, reply_key, keys, now, work)
 
     def _release(self, launch: Launch, keys: Keyring, now: int, work: Work) -> Release:
-        launch.open_token(keys.sealing_keys)
+        self._water.check(keys)
+        launch.open_token(keys.sealing_keys, keys.void)
         refused: Rejected | None = None
         try:
             launch.accept_nonce(keys.mac_key)
@@ -201,6 +206,8 @@ class Launches:
         if refused is not None:
             self._told(work, entry, decision)
             raise refused
+        with work.phase("mark"):
+            self._water.advance(keys, entry)
         with work.phase("seal"):
             sealed = launch.seal(secrets.token_bytes(release.DATA_KEY_SIZE))
         self._told(work, entry, decision)

@@ -36,6 +36,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     tls_chain: str  # PEM file: server certificate, then the authority's
     lists: tuple[str, ...] = ()  # signed key lists, oldest first; none before the first root has signed
     root: str | None = None  # none when the root key is kept elsewhere
+    void: tuple[str, ...] = ()  # ids (hex) of sealing keys whose tokens are of an epoch that ended
     pending: Pending | None = None
 
     def files(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from typing import Final
 
 import httpx2
 
+from watchword.authority.high_water import Hold, put_hold
 from watchword.authority.keyring import Keyring
 from watchword.authority.log import PublicLog
 from watchword.authority.store import Store, WitnessRow
@@ -42,17 +43,20 @@ class Witnesses:
         self._clock = clock
         self._tell = tell
 
-    def ask_all(self, ring: Keyring) -> int:
-        """Ask every witness that has not seen the newest checkpoint; how many cosigned it now."""
+    def ask_all(self, ring: Keyring, *, again: bool = False) -> int:
+        """Ask every witness that has not seen the newest checkpoint, ``again`` those that have; how many cosigned now.
+
+        One that has seen more of this log than there is holds the authority: the store went back.
+        """
         note = self._log.newest(ring)
         size, done = Checkpoint.parse(note.text).size, 0
-        if not size:
+        if not size and not again:
             return 0
         for row in self._store.witnesses():
-            if not row.url or (row.seen_size == size and self._has(row, note)):
+            if not row.url or (row.seen_size == size and self._has(row, note) and not again):
                 continue
             try:
-                self._ask(row, note, size)
+                self._ask(row, note, size, ring)
                 done += 1
             except (Unavailable, MalformedError, Rejected) as error:
                 self._tell(WitnessEvent(row.key.split("+")[0], error.code, error.message))
@@ -62,9 +66,14 @@ class Witnesses:
     def _has(row: WitnessRow, note: Note) -> bool:
         return bool(cosigned_by(note, [parse_key(row.key, COSIGNS)]))
 
-    def _ask(self, row: WitnessRow, note: Note, size: int) -> None:
+    def _ask(self, row: WitnessRow, note: Note, size: int, ring: Keyring) -> None:
         status, body = self._post(row.url, self._request(row.seen_size, size, note))
         told = _NUMBER.fullmatch(body) if status == 409 else None
+        if told and int(told[1]) > self._store.head().seq:
+            name = row.key.split("+")[0]
+            detail = f"the witness {name} has seen {int(told[1])} entries of this log, which has {size}"
+            put_hold(ring.directory, Hold("witness", int(self._clock()), detail))
+            raise Unavailable("store-rolled-back", detail)
         if told and int(told[1]) <= size:  # it saw another one last: now we know which
             with self._store.transaction() as tx:
                 tx.note_witness_size(row.key, int(told[1]))

@@ -18,6 +18,7 @@ from watchword.cli import (
     authority_admin,
     authority_keys,
     authority_log,
+    authority_recovery,
     authority_stack,
     authority_trust,
     authority_watch,
@@ -78,7 +79,8 @@ for _group in _GROUPS:
 authority.add_command(dry_run_command)
 authority.add_command(prune_command)
 authority.add_command(doctor_command)
-authority.add_command(authority_keys.create)
+for _command in (authority_keys.create, *authority_recovery.COMMANDS):
+    authority.add_command(_command)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------
@@ -140,6 +142,7 @@ def serve(
     from watchword.authority.app import Services, create_app
     from watchword.authority.console import Console
     from watchword.authority.data import ACCESS_FILE, DataDirectory
+    from watchword.authority.high_water import HighWater
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
     from watchword.authority.retention import Retention
@@ -155,6 +158,7 @@ def serve(
         data, authority=name or socket.gethostname(), now=now, passphrase=passphrase(passphrase_file)
     )
     with directory.store as store:
+        HighWater(store).check(directory.keyring)
         names = _server_names(wanted.host, host_names)
         ring = directory.keyring.with_names(names, now)
         listener, address = bind(wanted)

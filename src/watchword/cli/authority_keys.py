@@ -25,18 +25,18 @@ from watchword.tenant.files import write_whole
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.keyring import Keyring
 
-__all__ = ["GROUP", "create"]
+__all__ = ["GROUP", "REQUEST", "create", "for_request", "write_request"]
 
-_REQUEST = click.option("--request", "file", type=FILE, help="With the root elsewhere: what it must sign goes here.")
+REQUEST = click.option("--request", type=FILE, help="With the root elsewhere: what it must sign goes here.")
 
 
 @click.command("create")
 @click.option("--name", help="What the authority is called in receipts; the host's name by default.")
 @click.option("--root", "root", type=FILE, help="Public half of a root key that is kept elsewhere.")
-@_REQUEST
+@REQUEST
 @where
 def create(
-    name: str | None, root: Path | None, file: Path | None, data: Path, passphrase_file: Path | None, as_json: bool
+    name: str | None, root: Path | None, request: Path | None, data: Path, passphrase_file: Path | None, as_json: bool
 ) -> None:
     """Make an authority without starting it; with --root, one whose root key never was on this machine.
 
@@ -49,16 +49,16 @@ def create(
     os.umask(0o077)
     called, now, secret = name or socket.gethostname(), int(time.time()), passphrase(passphrase_file)
     if root is None:
-        if file is not None:
+        if request is not None:
             raise UsageError("root-here", "the root key will be on this machine: there is nothing to request")
         directory = DataDirectory.create(data, authority=called, now=now, passphrase=secret)
         with directory.store:
             _emit_keys(directory.keyring, as_json)
         return
-    if file is None:
+    if request is None:
         raise UsageError("root-offline", "the root must sign the first list of keys", hint="add --request FILE")
-    request = DataDirectory.create_unsigned(data, authority=called, now=now, root=_root(root), passphrase=secret)
-    _write_request(request, file, as_json)
+    asked = DataDirectory.create_unsigned(data, authority=called, now=now, root=_root(root), passphrase=secret)
+    write_request(asked, request, as_json)
 
 
 @click.group("keys")
@@ -87,10 +87,10 @@ def show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 @GROUP.command("rotate")
 @click.argument("kind", type=click.Choice(["signing", "sealing", "log", "root"]))
 @click.option("--new-root", type=FILE, help="For root: public half of a new root key that is kept elsewhere.")
-@_REQUEST
+@REQUEST
 @where
 def rotate(
-    kind: str, new_root: Path | None, file: Path | None, data: Path, passphrase_file: Path | None, as_json: bool
+    kind: str, new_root: Path | None, request: Path | None, data: Path, passphrase_file: Path | None, as_json: bool
 ) -> None:
     """Put a new key in force. Old sealing keys still open old tokens; pins and old receipts stay good.
 
@@ -105,7 +105,7 @@ def rotate(
         raise UsageError("new-root", "--new-root belongs to 'rotate root'")
     target = _root(new_root) if new_root is not None else None
     with opened(data, passphrase_file) as (directory, admin):
-        ring = _for_request(directory.keyring, file, leaves=target is not None)
+        ring = for_request(directory.keyring, request, leaves=target is not None)
         if kind == "root" and target is None and not ring.root_is_here:
             raise UsageError(
                 "root-offline", "the root key of this authority is kept elsewhere", hint="name the new one: --new-root"
@@ -115,13 +115,13 @@ def rotate(
         if target is not None:
             change = partial(ring.rotate_root_to, target)
         act = f"keys-rotate-{kind}"
-        _done(admin.change_keys(act, ring, change, requested=file is not None), file, as_json)
+        _done(admin.change_keys(act, ring, change, requested=request is not None), request, as_json)
 
 
 @GROUP.command("drop-old-sealing")
-@_REQUEST
+@REQUEST
 @where
-def drop(file: Path | None, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+def drop(request: Path | None, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Forget all sealing keys but the newest: tokens sealed to the others can never be opened again.
 
     \b
@@ -129,9 +129,11 @@ def drop(file: Path | None, data: Path, passphrase_file: Path | None, as_json: b
       watchword authority keys drop-old-sealing
     """
     with opened(data, passphrase_file) as (directory, admin):
-        ring = _for_request(directory.keyring, file)
+        ring = for_request(directory.keyring, request)
         _done(
-            admin.change_keys("keys-drop-sealing", ring, ring.drop_sealing, requested=file is not None), file, as_json
+            admin.change_keys("keys-drop-sealing", ring, ring.drop_sealing, requested=request is not None),
+            request,
+            as_json,
         )
 
 
@@ -162,7 +164,7 @@ def export_root(
 @GROUP.command("request")
 @click.argument("file", type=FILE)
 @where
-def request(file: Path, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+def write_again(file: Path, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Write once more what waits for the root's signature.
 
     \b
@@ -171,7 +173,7 @@ def request(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
     """
     from watchword.authority.keyring import Keyring
 
-    _write_request(Keyring.requested(data / "keyring"), file, as_json)
+    write_request(Keyring.requested(data / "keyring"), file, as_json)
 
 
 @GROUP.command("install")
@@ -185,6 +187,7 @@ def install(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
       watchword authority keys install signed.json
     """
     from watchword.authority.data import DataDirectory
+    from watchword.authority.recovery import EPOCH, Recovery
 
     signed = RootRequest.parse(read_bounded(file, MAX_REQUEST))
     secret = passphrase(passphrase_file)
@@ -196,9 +199,12 @@ def install(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
     with opened(data, passphrase_file) as (directory, admin):
         ring = directory.keyring
         act = ring.check_install(signed)
-        _emit_keys(
-            admin.change_keys(act, ring, lambda _: ring.install(ring.directory, signed, passphrase=secret)), as_json
+        ring = admin.change_keys(
+            act, ring, lambda _: ring.install(directory.keyring.directory, signed, passphrase=secret)
         )
+        if act == EPOCH:
+            Recovery(directory, admin).settle(ring)
+        _emit_keys(ring, as_json)
 
 
 @GROUP.command("cancel")
@@ -223,7 +229,7 @@ def _root(file: Path) -> Ed25519PublicKey:
     return key
 
 
-def _for_request(ring: Keyring, file: Path | None, *, leaves: bool = False) -> Keyring:
+def for_request(ring: Keyring, file: Path | None, *, leaves: bool = False) -> Keyring:
     """The keyring for this change, which it can make; ``leaves`` when the root goes elsewhere with it."""
     if leaves and file is None:
         raise UsageError("root-offline", "the new root must sign this", hint="add --request FILE")
@@ -238,10 +244,11 @@ def _done(ring: Keyring, file: Path | None, as_json: bool) -> None:
     if file is None:
         _emit_keys(ring, as_json)
         return
-    _write_request(ring.requested(ring.directory), file, as_json)
+    write_request(ring.requested(ring.directory), file, as_json)
 
 
-def _write_request(request: RootRequest, file: Path, as_json: bool) -> None:
+def write_request(request: RootRequest, file: Path, as_json: bool) -> None:
+    """Write what the root must sign to ``file``, show it and say what to do with it."""
     write_whole(file, request.encode())
     show_request(request, as_json)
     note(f"sign it where the root key is: watchword root sign {file.name} --key KEY -o signed.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
@@ -28,12 +28,18 @@ def seal_token(body: TokenBody, key: X25519PublicKey) -> str:
     return Token(suite, empty.key_id, seal(_DOMAINS[suite], empty.header(), body.encode(), key)).text()
 
 
-def open_token(text: str, keys: Mapping[bytes, X25519PrivateKey]) -> TokenBody:
-    """Open a token with the authority's sealing ``keys`` by id.
+def open_token(text: str, keys: Mapping[bytes, X25519PrivateKey], void: Collection[bytes] = ()) -> TokenBody:
+    """Open a token with the authority's sealing ``keys`` by id; what was sealed to the keys in ``void`` is no token.
 
     Raises :class:`MalformedError` when the text is not a token, :class:`Rejected` (F1) when it is not for us.
     """
     token = Token.parse(text)
+    if token.key_id in void:
+        raise Rejected(
+            Finding("F1", "token-void", "the token was sealed before the authority began a new epoch",
+                    actual=f"key id {token.key_id.hex()}"),
+            hint="the authority's records were restored from a copy: update its keys and make a new token",
+        )  # fmt: skip
     key, domain = keys.get(token.key_id), _DOMAINS.get(token.suite)
     if domain is None or key is None:
         raise Rejected(_not_ours("no key of this authority fits", token))

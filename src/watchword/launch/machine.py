@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NoReturn
@@ -128,10 +128,10 @@ class Launch:
         assert self._grant is not None
         return self._grant
 
-    def open_token(self, keys: Mapping[bytes, X25519PrivateKey]) -> None:
-        """F1: the token opens with one of the authority's sealing ``keys`` (by 4-byte id)."""
+    def open_token(self, keys: Mapping[bytes, X25519PrivateKey], void: Collection[bytes] = ()) -> None:
+        """F1: the token opens with one of the authority's sealing ``keys`` (by 4-byte id) that is not in ``void``."""
         self._expect("open_token")
-        self._grant = open_token(self.evidence.token, keys)
+        self._grant = open_token(self.evidence.token, keys, void)
         self._move("open_token")
 
     def accept_nonce(self, mac_key: bytes) -> None:

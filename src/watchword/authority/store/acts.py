@@ -37,6 +37,8 @@ _PUBLIC: Final[Mapping[str, tuple[str, ...]]] = {
     "keys-rotate-log": ("from_version",),
     "keys-rotate-root": ("from_version",),
     "keys-drop-sealing": ("from_version",),
+    "epoch-open": ("from_version", "entries", "known_entries", "known_root", "reason"),
+    "recovery-resume": ("entries", "root", "reason"),
     "keys-export-root": ("from_version",),
     "witness-add": (),
     "witness-remove": (),
