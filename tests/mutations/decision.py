@@ -10,6 +10,7 @@ _RULES = "policy/profile_rules.py"
 _MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/launches.py"
 _ATTEST = "launch/attest.py"
 _STANDING_TESTS = ("tests/launch/test_standing.py",)
+_EVENT_TESTS = ("tests/launch/test_event.py",)
 _WATCH_TESTS = ("tests/authority/test_watch.py",)
 _AHEAD_TESTS = ("tests/authority/test_ahead.py",)
 _WATCH = "authority/watch.py"
@@ -85,6 +86,9 @@ MUTATIONS = (
     Mutation("W6", _ATTEST, " and evidence.ima_from in (0, ends):", ":", _AHEAD_TESTS),
     Mutation("W6", _ATTEST, "known.runtime is not None and known.continues else 0", "known.runtime is not None else 0", _AHEAD_TESTS),
     Mutation("E4", _WATCH, "        if may_ask_ahead(profiles):", "        if True:", _AHEAD_TESTS),
+    Mutation("W7", "launch/event.py", "    if event.number <= seen.number:", "    if False:", _EVENT_TESTS),
+    Mutation("W7", "launch/event.py", "    if event.number > seen.number + 1:", "    if False:", _EVENT_TESTS),
+    Mutation("W7", "launch/event.py", "    if event.previous != seen.digest:", "    if False:", _EVENT_TESTS),
     Mutation("W4", "launch/standing.py", "    if about != (keys.authority, launch, profile):", "    if False:", _STANDING_TESTS),
     Mutation("W4", "launch/standing.py", "    if abs(now - statement.time) > MAX_AGE:", "    if False:", _STANDING_TESTS),
     Mutation("W5", "launch/standing.py", "    if host is None:\n", "    if host is None and False:\n", _STANDING_TESTS),

@@ -19,11 +19,13 @@ from watchword.authority.high_water import HighWater
 from watchword.authority.keyring import Keyring
 from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
+from watchword.authority.news import EVENT_DAYS, News, note_fallen
 from watchword.authority.problems import Problem, handlers
 from watchword.authority.readiness import Readiness
 from watchword.authority.retention import Retention, forget_old
 from watchword.authority.routes.admin import admin_routes
 from watchword.authority.routes.catalogue import get_profile, get_stacks
+from watchword.authority.routes.events import post_events
 from watchword.authority.routes.health import get_health, get_ready
 from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
@@ -39,6 +41,7 @@ from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.counting import Counting
 from watchword.authority.telemetry.events import FailureEvent, PruneEvent, Tell
 from watchword.authority.telemetry.metrics import Metrics
+from watchword.authority.webhooks import Webhooks
 from watchword.authority.witness import Witnesses
 from watchword.errors import WatchwordError
 
@@ -50,6 +53,7 @@ __all__ = ["MessageHandler", "Services", "create_app"]
 PRUNE_SECONDS: Final = 60
 PRUNE_STEPS: Final = 5  # transactions of a few hundred rows each time
 WITNESS_SECONDS: Final = 5
+FALLEN_SECONDS: Final = 2  # a host that fell silent is noticed so much later, at most
 
 
 class MessageHandler(Protocol):
@@ -95,9 +99,18 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.intake = Intake(services.limits)
         app.state.publishing = Rate(services.limits.publish_burst, services.limits.publish_seconds)
+        app.state.news = News(services.store.last_event, app.state.intake.run, lambda: app.state.readiness.stopping)
         witnesses = Witnesses(services.store, services.log, services.clock, services.tell)
+        webhooks = Webhooks(services.store, services.keyring, services.clock, services.tell)
         chores = (
+            webhooks.run(),
             _repeat(PRUNE_SECONDS, app.state.intake, lambda: _prune(services), services.tell),
+            _repeat(
+                FALLEN_SECONDS,
+                app.state.intake,
+                lambda: note_fallen(services.store, services.clock()),
+                services.tell,
+            ),
             _repeat(
                 services.witness_seconds,
                 app.state.intake,
@@ -126,6 +139,7 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
             Route("/v1/launches/{launch_id}", get_launch, methods=["GET"]),
             Route("/v1/launches/{launch_id}/standing", get_standing, methods=["GET"]),
             Route("/v1/host-states", post_host_states, methods=["POST"]),
+            Route("/v1/events", post_events, methods=["POST"]),
             Route("/v1/admin/self", get_self, methods=["GET"]),
             *admin_routes(),
             Route("/v1/status", get_status, methods=["GET"]),
@@ -167,6 +181,7 @@ def _readiness(services: Services) -> Readiness:
 def _prune(services: Services) -> None:
     with services.store.transaction() as tx:
         count = tx.prune_nonces(services.clock())
+        tx.prune_events(services.clock() - EVENT_DAYS * 86400)
     if count:
         services.tell(PruneEvent("nonces", count))
     # A little at a time: decisions wait for the same lock, and the next minute comes.

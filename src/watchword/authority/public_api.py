@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from watchword.authority.admin_api import ADMIN_OPERATIONS, ADMIN_SCHEMAS
 from watchword.authority.openapi import Answer, Operation, Parameter
+from watchword.authority.routes.events import PAGE, events_schema
 from watchword.authority.routes.host_states import question_schema
 from watchword.policy.profile import profile_schema
 
@@ -195,6 +196,24 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         },
         (*_WORK, *_BODY, "body-malformed", "profile-unknown"),
         body=(_JSON, question_schema(), {"hosts": ["5c" * 32]}),
+    ),
+    ("POST", "/v1/events"): Operation(
+        "postEvents",
+        "What happened since, signed; with `all` only for people who may read about hosts",
+        {
+            200: Answer(
+                f"at most {PAGE} events; continue after `next`",
+                _JSON,
+                _object(
+                    events=_list(_ref("Envelope")),
+                    next=_COUNT,
+                    complete={"type": "boolean"},
+                    profile=_TEXT,
+                ),
+            )
+        },
+        (*_WORK, *_BODY, "body-malformed", "unauthenticated", "forbidden", "identity-unavailable", "cross-origin"),
+        body=(_JSON, events_schema(), {"hosts": ["5c" * 32], "after": 0}),
     ),
     ("GET", "/v1/status"): Operation(
         "getStatus",

@@ -45,6 +45,11 @@ class Readiness:
         """Never be ready again: the service is about to end."""
         self._stopping = True
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the service is about to end."""
+        return self._stopping
+
     async def check(self, run: _Run) -> list[str]:
         """The names of what was checked; ``run`` does blocking work.
 

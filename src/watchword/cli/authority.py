@@ -16,6 +16,7 @@ import click
 
 from watchword.cli import (
     authority_admin,
+    authority_events,
     authority_keys,
     authority_log,
     authority_recovery,
@@ -73,13 +74,14 @@ _GROUPS: Final = (
     authority_stack.stack_group,
     authority_log.GROUP,
     authority_keys.GROUP,
+    authority_events.GROUP,
 )
 for _group in _GROUPS:
     authority.add_command(_group)
 authority.add_command(dry_run_command)
 authority.add_command(prune_command)
 authority.add_command(doctor_command)
-for _command in (authority_keys.create, *authority_recovery.COMMANDS):
+for _command in (authority_keys.create, authority_events.events_command, *authority_recovery.COMMANDS):
     authority.add_command(_command)
 
 

@@ -19,7 +19,7 @@ from watchword.policy.ear_claims import Ear
 from watchword.policy.trustworthiness import Tier, tier_of
 from watchword.tenant import launches, receipts, trust
 
-__all__ = ["ear"]
+__all__ = ["ear", "trusted_keys"]
 
 _PATH = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -71,7 +71,7 @@ def verify(file: Path, authority: str | None, keys: Path | None, fingerprint: st
     Example:
       watchword ear verify host.ear --keys auditor-keys.json --fingerprint SHA256:...
     """
-    trusted = _keys(authority, keys, fingerprint).receipt_keys()
+    trusted = trusted_keys(authority, keys, fingerprint).receipt_keys()
     found = results.verify(read_bounded(file, jwt.MAX_TOKEN).strip(), trusted, int(time.time()))
     bad = [
         Finding("J5", "ear-status", "the result does not affirm", Tier.AFFIRMING, module.status, f"submodule {name}")
@@ -115,7 +115,8 @@ def _read_cbor(data: bytes) -> Ear:
     return parse_unverified(data)
 
 
-def _keys(authority: str | None, keys: Path | None, fingerprint: str | None) -> KeyList:
+def trusted_keys(authority: str | None, keys: Path | None, fingerprint: str | None) -> KeyList:
+    """The key list of a pinned authority, or at the end of the lists in a file. Raises :class:`UsageError`."""
     if authority is not None and keys is None and fingerprint is None:
         return trust.load(authority).keys
     if authority is None and keys is not None and fingerprint is not None:

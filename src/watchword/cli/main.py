@@ -39,6 +39,7 @@ _COMMANDS = {
     "relay": ("relay", "Carry messages between hosts and an authority."),
     "explain": ("explain", "Say why something was refused, and what to do."),
     "ear": ("ear", "Check and read attestation results."),
+    "events": ("events", "Check signed events of an authority."),
     "attack-suite": ("attack_suite", "Try a verifier against known attacks on evidence."),
     "inspect": ("inspect", "Look into tokens, quotes, logs and certificates."),
 }

@@ -18,18 +18,18 @@ from watchword.errors import MalformedError
 from watchword.launch.attest import HostState
 from watchword.policy.document import load
 
-__all__ = ["post_host_states", "question_schema"]
+__all__ = ["MAX_HOSTS", "MAX_QUESTION", "Hash", "post_host_states", "question_schema"]
 
 MAX_HOSTS: Final = 1000
 MAX_QUESTION: Final = 128 * 1024  # bytes
 
 
-_Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="64 hex digits")]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="64 hex digits")]
 
 
 class _Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    hosts: Annotated[tuple[_Hash, ...], Meta(min_length=1, max_length=MAX_HOSTS)]
-    profile: _Hash | None = None
+    hosts: Annotated[tuple[Hash, ...], Meta(min_length=1, max_length=MAX_HOSTS)]
+    profile: Hash | None = None
 
 
 def question_schema() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the authority remembers, in one SQLite file: who enrolled, what is allowed, every decision in order."""
 
+from watchword.authority.store.events import Audience, Fallen, Page, Webhook
 from watchword.authority.store.fleet import FleetFilter, FleetHost
 from watchword.authority.store.record import Decision
 from watchword.authority.store.rows import (
@@ -23,6 +24,7 @@ from watchword.authority.store.watch import KeptEvidence, PackedLog, Placement
 
 __all__ = [
     "AnchorRow",
+    "Audience",
     "BundleRow",
     "Counts",
     "CrlRow",
@@ -32,9 +34,11 @@ __all__ = [
     "FleetFilter",
     "FleetHost",
     "Head",
+    "Fallen",
     "Host",
     "KeptEvidence",
     "PackedLog",
+    "Page",
     "Placement",
     "ProfileRow",
     "StackChange",
@@ -44,5 +48,6 @@ __all__ = [
     "StackState",
     "Store",
     "Transaction",
+    "Webhook",
     "WitnessRow",
 ]

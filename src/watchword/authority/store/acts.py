@@ -13,7 +13,7 @@ import msgspec
 
 from watchword.wire.log_leaf import MAX_PUBLIC
 
-__all__ = ["public_text"]
+__all__ = ["public_details", "public_text"]
 
 _FORMAT: Final = "watchword-public-act/1"
 _PUBLIC: Final[Mapping[str, tuple[str, ...]]] = {
@@ -56,3 +56,8 @@ def public_text(time: int, act: str, subject: str, details: Mapping[str, Any]) -
         if len(text) <= MAX_PUBLIC
         else msgspec.json.encode({"format": _FORMAT, "time": time, "act": act, "subject": subject, "details": {}})
     )
+
+
+def public_details(act: str) -> tuple[str, ...] | None:
+    """The details of an act that everybody may know; None when nobody may know of it."""
+    return _PUBLIC.get(act)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from watchword.authority.store import schema
+from watchword.authority.store.events import TABLES
 from watchword.errors import Unavailable, UsageError
 
 __all__ = ["begin_reading", "begin_writing", "open_engine", "translated"]
@@ -107,6 +108,7 @@ def _create_or_check(connection: Connection, path: Path) -> None:
             f"the store {path} has schema version {found}, this program knows version {schema.VERSION}",
             hint="use the version of watchword that made it, or a newer one",
         )
+    schema.metadata.create_all(connection, tables=TABLES)  # a store from before there were events
 
 
 def _create(connection: Connection) -> None:

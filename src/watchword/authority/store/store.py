@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Selec
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
+from watchword.authority.store.events import EventReads
 from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.record import Decision, verify_record
@@ -72,7 +73,7 @@ class Head:
     root: bytes
 
 
-class Store(WatchReads, FleetReads, SurveyReads, RetentionReads):
+class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
     """The authority's memory. Any number of threads and processes may use one file at the same time."""
 
     def __init__(self, engine: Engine) -> None:

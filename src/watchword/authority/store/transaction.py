@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from watchword.authority.store import schema, statements
 from watchword.authority.store.acts import public_text
 from watchword.authority.store.allowed import AllowedTransaction
+from watchword.authority.store.events import EventTransaction
 from watchword.authority.store.record import Decision, Place, next_decision
 from watchword.authority.store.retention import RetentionTransaction
 from watchword.authority.store.rows import Host
@@ -30,7 +31,7 @@ ACT_FORMAT: Final = "watchword-act/1"
 _MAX_KEY: Final = 64  # bytes of a nonce id or token id
 
 
-class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction):
+class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction, EventTransaction):
     """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
 
     # -- single use, counting, deciding ----------------------------------------------------------------------
@@ -110,7 +111,9 @@ class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction):
         """Add an administrative act to the decision record: what was done, to whom or what, and by whom."""
         entry = {"format": ACT_FORMAT, "time": time, "act": act, "subject": subject, "by": by, "details": details}
         public = public_text(time, act, subject, details)
-        return self.append_decision(time, b"", msgspec.json.encode(entry), public=public)
+        decision = self.append_decision(time, b"", msgspec.json.encode(entry), public=public)
+        self.put_event(time, act, subject, details)
+        return decision
 
     # -- witnesses of the log --------------------------------------------------------------------------------
 
