@@ -36,7 +36,7 @@ from watchword.testing.people import PeopleCa, access_file
 from watchword.verify.ek import EkClass
 
 HOST, LAUNCH = b"h" * 32, b"L" * 16
-LIMITS = replace(Limits(), publish_burst=1_000_000, publish_seconds=0.001, published=100_000)
+LIMITS = replace(Limits(), publish_burst=1_000_000, publish_seconds=0.001, event_seconds=0.05, published=100_000)
 # Whether there is such a host or stack is for more than a schema to say; a certificate cannot be left out of a request.
 PEOPLE = """
 [checks.positive_data_acceptance]

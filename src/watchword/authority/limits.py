@@ -33,6 +33,8 @@ class Limits:
     A message of more than ``large`` bytes, which is a host's first runtime log, counts apart: ``held_large`` bytes of
     all of them in memory, ``workers_large`` in work. So they cannot keep the small ones out, nor fill the memory.
 
+    A question for events waits for ``event_seconds`` at most.
+
     ``published`` profiles of tenants are kept; one address may publish ``publish_burst`` at once, and one more every
     ``publish_seconds``.
     """
@@ -45,6 +47,7 @@ class Limits:
     large: int = _MIB
     held_large: int = 160 * _MIB
     workers_large: int = 2
+    event_seconds: float = 25.0
     published: int = 4096
     publish_burst: int = 10
     publish_seconds: float = 6.0

@@ -18,7 +18,13 @@ from watchword.cli.relay import parse_listen
 from watchword.errors import MalformedError, Unavailable, WatchwordError
 from watchword.integrations.openstack.launcher import connect
 from watchword.integrations.openstack.refusals import ROUTE, Refusal
-from watchword.integrations.openstack.status_service import StatusConfig, Statuses, StatusServer, ask_authority
+from watchword.integrations.openstack.status_service import (
+    StatusConfig,
+    Statuses,
+    StatusServer,
+    ask_authority,
+    follow_authority,
+)
 from watchword.integrations.openstack.traits import Watcher
 
 __all__ = ["status", "watch"]
@@ -51,6 +57,8 @@ def status(config: Path, as_json: bool) -> None:
         thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True)
         thread.start()
         threading.Thread(target=statuses.run, daemon=True).start()
+        follow = follow_authority(keys.address(), keys.authority_keys)
+        threading.Thread(target=statuses.follow, args=(follow,), daemon=True).start()
         url = f"http://{f'[{address}]' if ':' in address else address}:{server.server_address[1]}"
         emit({"url": url}, f"listening on {url}", as_json=as_json)
         stop.wait()
@@ -88,9 +96,10 @@ def watch(
       watchword openstack watch --cloud admin --rank 2 --action disable
     """
     watcher = Watcher(connect(cloud), rank=rank, action=action)
+    hosts: dict[str, Any]
     while True:
         try:
-            hosts = _hosts(status_url)
+            hosts, revision = _hosts(status_url)
             changes = watcher.apply(hosts)
             changes += watcher.explain(_refusals(status_url)) if reasons else []
             for change in changes:
@@ -99,33 +108,52 @@ def watch(
             if once:
                 raise
             note(f"{error.code}: {error.message}")
-            hosts = {}
+            hosts, revision = {}, None
         if once:
             return 0 if all(int(entry["rank"]) >= rank for entry in hosts.values()) else 2
-        time.sleep(interval)
+        _pause(status_url, revision, interval)
 
 
-def _hosts(url: str) -> dict[str, Any]:
-    hosts = _ask(url, "/v1/hosts", "hosts")
+def _pause(url: str, revision: int | None, interval: float) -> None:
+    """Wait for ``interval`` seconds, or less when the status service knows something newer than ``revision``."""
+    end = time.monotonic() + interval
+    while revision is not None and time.monotonic() < end:
+        started = time.monotonic()
+        try:
+            revision = revision if _hosts(url, f"?newer={revision}")[1] == revision else -1
+        except WatchwordError:
+            break
+        if revision == -1:
+            return
+        if time.monotonic() - started < 1.0:  # it did not wait: too many ask
+            break
+    time.sleep(max(0.0, end - time.monotonic()))
+
+
+def _hosts(url: str, query: str = "") -> tuple[dict[str, Any], int | None]:
+    """The entries by host name, and the number of changes so far, None when the service does not count them."""
+    document = _document(url, "/v1/hosts" + query)
+    hosts, revision = document.get("hosts"), document.get("revision")
     if not isinstance(hosts, dict) or not all(_has_rank(entry) for entry in hosts.values()):
         raise Unavailable("status-service", "the status service answered, and no list of hosts")
-    return hosts
+    return hosts, revision if type(revision) is int else None
 
 
 def _refusals(url: str) -> list[Refusal]:
-    found = _ask(url, ROUTE, "refusals")
+    found: Any = _document(url, ROUTE).get("refusals")
     try:
         return [Refusal.parse(json.dumps(each).encode()) for each in found]
     except (MalformedError, TypeError):
         raise Unavailable("status-service", "the status service answered, and no list of refusals") from None
 
 
-def _ask(url: str, route: str, member: str) -> Any:
+def _document(url: str, route: str) -> dict[str, Any]:
     try:
-        answer = httpx2.get(url.rstrip("/") + route, timeout=10, trust_env=False)
-        return answer.json()[member] if answer.status_code == 200 else None
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as error:
+        answer = httpx2.get(url.rstrip("/") + route, timeout=25, trust_env=False)
+        document = answer.json() if answer.status_code == 200 else {}
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         raise Unavailable("status-service", f"the status service does not answer: {str(error)[:200]}") from None
+    return document if isinstance(document, dict) else {}
 
 
 def _has_rank(entry: object) -> bool:

@@ -80,7 +80,8 @@ async def _wait(state: Any, question: _Question) -> _Found:
     """Look, and look again while what happens is about others; the time that is left is counted by the loop."""
     loop, news = asyncio.get_running_loop(), state.news
     found: _Found = await state.intake.run(lambda: _look(state.services, question, question.after))
-    deadline, complete = loop.time() + question.wait, found.complete
+    deadline = loop.time() + min(question.wait, state.services.limits.event_seconds)
+    complete = found.complete
     while not found.envelopes and complete and loop.time() < deadline:
         assert isinstance(news, News)
         if not await news.beyond(found.last, deadline - loop.time()):

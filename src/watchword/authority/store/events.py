@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -195,7 +196,13 @@ class EventTransaction:
             self._connection.execute(insert(table).values(values | {"chain": chain}))
 
     def prune_events(self, before: int) -> int:
-        """Forget the events from before ``before`` (Unix seconds); how many there were. Chains go on."""
+        """Forget the events from before ``before`` (Unix seconds); how many there were. Chains go on.
+
+        What was noted of states that are not on file any more is forgotten, too.
+        """
+        states = schema.host_states.c
+        same = (states.host_id == stale_noted.c.host_id, states.profile_id == stale_noted.c.profile_id)
+        self._connection.execute(delete(stale_noted).where(~exists().where(*same)))
         return self._connection.execute(delete(events).where(events.c.time < before)).rowcount
 
     def fallen(self, now: int, limit: int) -> list[Fallen]:

@@ -21,20 +21,26 @@ from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
 from watchword.integrations.openstack.refusals import ROUTE, Refusal, Refusals
 from watchword.integrations.openstack.server import log_error
+from watchword.launch.event import BAD, Event, verify_event
 from watchword.net.server import BoundedHandler, BoundedServer, Refused
 from watchword.tenant.http import exchange, pinned_context, problem
 
-__all__ = ["StatusConfig", "StatusServer", "Statuses", "ask_authority"]
+__all__ = ["Follow", "StatusConfig", "StatusServer", "Statuses", "ask_authority", "follow_authority"]
 
 _MAX_FILE = 1 << 20
 _MAX_BODY = 128 * 1024
+_NEWER = re.compile(r"newer=([0-9]{1,15})\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _PAGE = 1000  # hosts in one question
 _TIMEOUT = 10.0
 _SECONDS = 30.0  # for one whole answer
 _GOOD = ("trusted", "degraded")
 _ROUTES = f"GET /v1/hosts, GET {ROUTE}, POST {ROUTE} and POST …/PollHosts are here"
+_LONG_POLL = 25  # seconds that the authority may wait for an event
+_HELD = 20.0  # seconds that a question for news may be held here
+_WAITING = 16  # such questions at the same time
 Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Follow = Callable[[Mapping[str, Any]], tuple[list[Event], int, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,27 @@ def ask_authority(url: str, keys: Callable[[], KeyList]) -> Ask:
     return ask
 
 
+def follow_authority(url: str, keys: Callable[[], KeyList]) -> Follow:
+    """Questions for events (``POST /v1/events``): verified ones, where to go on, and whether none is missing."""
+
+    def follow(question: Mapping[str, Any]) -> tuple[list[Event], int, bool]:
+        place = f"{url.rstrip('/')}/v1/events"
+        named, body = keys(), json.dumps(question).encode()
+        timeout = _TIMEOUT + float(question.get("wait", 0))
+        answer = exchange("POST", place, pinned_context(named.tls_ca), body=body, timeout=timeout)
+        if answer.status != HTTPStatus.OK:
+            raise Unavailable("authority-refused", problem(answer, place)[1])
+        try:
+            document = json.loads(answer.body)
+            envelopes = [json.dumps(each).encode() for each in document["events"]]
+            following, complete = int(document["next"]), document["complete"] is True
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise MalformedError("events: the authority's answer cannot be read") from None
+        return [verify_event(envelope, named)[0] for envelope in envelopes], following, complete
+
+    return follow
+
+
 class Statuses:
     """What is known of each host; ``ask`` puts a question to the authority, ``clock`` is Unix time."""
 
@@ -99,7 +126,9 @@ class Statuses:
         self.config = config
         self._ask, self._clock = ask, clock
         self._known: dict[str, Mapping[str, Any]] = {}
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._revision = 0
+        self._waiting = threading.BoundedSemaphore(_WAITING)
         self._stop = threading.Event()
 
     def refresh(self) -> None:
@@ -110,8 +139,59 @@ class Statuses:
             if self.config.profile:
                 question["profile"] = self.config.profile
             states = self._ask(question)
-            with self._lock:
-                self._known |= {i: s for i, s in states.items() if isinstance(s, dict) and i in self.config.hosts}
+            self._learn({i: s for i, s in states.items() if isinstance(s, dict) and i in self.config.hosts})
+
+    def _learn(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        with self._changed:
+            if any(_worth(state) != _worth(self._known.get(host_id)) for host_id, state in states.items()):
+                self._revision += 1
+                self._changed.notify_all()
+            self._known |= states
+
+    def follow(self, follow: Follow) -> None:
+        """Hear of changes as they happen, until :meth:`stop`; when that does not work, :meth:`run` goes on asking."""
+        pages = [tuple(self.config.hosts)[at : at + _PAGE] for at in range(0, len(self.config.hosts), _PAGE)]
+        threads = [threading.Thread(target=self._follow_page, args=(follow, page), daemon=True) for page in pages[1:]]
+        for thread in threads:
+            thread.start()
+        for page in pages[:1]:
+            self._follow_page(follow, page)
+        for thread in threads:
+            thread.join()
+
+    def _follow_page(self, follow: Follow, hosts: tuple[str, ...]) -> None:
+        question: dict[str, Any] = {"hosts": hosts} | ({"profile": self.config.profile} if self.config.profile else {})
+        place: int | None = None
+        while not self._stop.is_set():
+            try:
+                place = self._follow_once(follow, question, place)
+            except WatchwordError as error:
+                log_error("events-failed", error)
+                place = None  # begin anew: nobody knows what was missed
+                self._stop.wait(self.config.interval)
+
+    def _follow_once(self, follow: Follow, question: Mapping[str, Any], place: int | None) -> int:
+        """One question. Bad news counts at once; good news is no more than a reason to ask how hosts stand."""
+        more = {} if place is None else {"after": place, "wait": _LONG_POLL}
+        events, following, complete = follow({**question, **more})
+        bad = {each.subject: each for each in events if each.subject in self.config.hosts}
+        self._learn({subject: _failed(each) for subject, each in bad.items() if each.type in BAD})
+        if place is None or bad or not complete:
+            self.refresh()
+        return following
+
+    def wait(self, revision: int) -> None:
+        """Wait until something is different from what it was at ``revision``, for twenty seconds at most.
+
+        Does not wait when too many do.
+        """
+        if not self._waiting.acquire(blocking=False):
+            return
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._revision != revision or self._stop.is_set(), _HELD)
+        finally:
+            self._waiting.release()
 
     def run(self) -> None:
         """Ask again and again until :meth:`stop`."""
@@ -123,21 +203,36 @@ class Statuses:
             self._stop.wait(self.config.interval)
 
     def stop(self) -> None:
-        """End :meth:`run` soon."""
+        """End :meth:`run` and :meth:`follow` soon."""
         self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
 
     def document(self) -> dict[str, Any]:
         """Every listed host by name; one of which nothing is known, or not any more, has rank 0."""
         now = self._clock()
-        with self._lock:
-            known = dict(self._known)
+        with self._changed:
+            known, revision = dict(self._known), self._revision
         hosts = {name: _entry(known.get(host_id), now) for host_id, name in self.config.hosts.items()}
-        return {"time": int(now), "levels": list(self.config.levels), "hosts": hosts}
+        return {"time": int(now), "revision": revision, "levels": list(self.config.levels), "hosts": hosts}
 
     def poll(self, names: list[str]) -> dict[str, Any]:
         """OpenAttestation's answer for ``names``: trusted, untrusted, or unknown."""
         hosts = self.document()["hosts"]
         return {"hosts": [_poll_entry(name, hosts.get(name)) for name in names]}
+
+
+def _worth(state: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What makes a difference to a scheduler."""
+    found = state or {}
+    return str(found.get("state")), str(found.get("rank"))
+
+
+def _failed(event: Event) -> Mapping[str, Any]:
+    """What an event says of a host that is good for nothing any more."""
+    state = "stale" if event.type == "host-stale" else "failed"
+    code = str(event.details.get("code") or event.type)
+    return {"state": state, "rank": 0, "until": 0, "checked": 0, "reason": f"the authority says so: {code}"}
 
 
 def _entry(state: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
@@ -182,7 +277,11 @@ class _Handler(BoundedHandler):
     server_version = "watchword-status"
 
     def do_GET(self) -> None:
-        if self.path == "/v1/hosts":
+        path, _, query = self.path.partition("?")
+        newer = _NEWER.match(query)
+        if path == "/v1/hosts" and (newer or not query):
+            if newer:
+                self.server.statuses.wait(int(newer[1]))
             self._send(self.server.statuses.document())
         elif self.path == ROUTE:
             self._send({"refusals": self.server.refusals.all()})
