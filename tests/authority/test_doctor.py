@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.conftest import ROOT
 
 from watchword.authority.app import Services, create_app
 from watchword.authority.doctor.examine import examine
 from watchword.authority.doctor.report import Subject
 from watchword.authority.keyring import Keyring
+from watchword.authority.log import PublicLog
 from watchword.authority.server import Address, bind, make_server
 from watchword.authority.store import CrlRow, StackRule, StackState
 from watchword.cli.main import run
+from watchword.crypto.note import COSIGNS, cosign, note_key
 from watchword.testing.farm import have_swtpm
 from watchword.testing.world import World, profile_document, stack_from_recording
 
@@ -165,11 +168,27 @@ def entry_from_the_future(world: World, _subject: Subject) -> None:
 
 
 def sleepy_witness(world: World, subject: Subject) -> Subject:
+    key = note_key("w.example", Ed25519PrivateKey.generate().public_key(), COSIGNS).encode()
     with world.store.transaction() as tx:
-        tx.put_witness("w.example+01020304+AAAA", "", world.now)
+        tx.put_witness(key, "", world.now)
         tx.append_act(world.now, "witness-add", "w")
     assert codes(subject) == []  # it has ten minutes
     return replace(subject, now=world.now + 601)
+
+
+def slow_clock_of_a_witness(world: World, subject: Subject) -> None:
+    """The witness has a clock of its own, and signed when it was earlier there than our newest entry."""
+    key = Ed25519PrivateKey.generate()
+    witness = note_key("w.example", key.public_key(), COSIGNS).encode()
+    with world.store.transaction() as tx:
+        tx.put_witness(witness, "", world.now)
+        tx.append_act(world.now, "witness-add", "w")
+    note = PublicLog(world.store).newest(world.keys)
+    for early in (300, 301):
+        assert codes(subject) == []
+        line = cosign(note.text, "w.example", key, world.now - early).encode().rstrip("\n")
+        with world.store.transaction() as tx:
+            tx.put_cosignature(1, witness, line)
 
 
 def old_evidence(world: World, subject: Subject) -> Subject:
@@ -256,6 +275,7 @@ CASES: list[tuple[Harm, str, list[str]]] = [
     (altered_tile, "problem", ["decision-log"]),
     (entry_from_the_future, "problem", ["clock-behind"]),
     (sleepy_witness, "warning", ["witness-behind"]),
+    (slow_clock_of_a_witness, "warning", ["clock-ahead"]),
     (old_evidence, "warning", ["retention-late"]),
     (failed_host, "warning", ["hosts-failed"]),
     (silent_host, "warning", ["hosts-stale"]),

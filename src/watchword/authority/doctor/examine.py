@@ -31,32 +31,35 @@ def examine(subject: Subject, progress: Callable[[int, int], None] = lambda _don
             machine.check_backup(subject, report)
     with report.check("access"):
         People.read(subject.data / ACCESS_FILE)
-    _keys(subject, report)
+    ring = _keys(subject, report)
     with report.check("store"):
         if not subject.store.exists():
             text, hint = f"there is no store at {subject.store}", "Put a backup back, or name another --data."
             report.problem("store-missing", text, hint)
             return report
         with Store.open(subject.store) as store:
-            _store(subject, store, report, progress)
+            _store(subject, store, ring, report, progress)
     return report
 
 
-def _keys(subject: Subject, report: Report) -> None:
+def _keys(subject: Subject, report: Report) -> Keyring | None:
     ring: Keyring | None = None
     with report.check("keys"):
         ring = Keyring.load(subject.data / "keyring", passphrase=subject.passphrase)
         keys.check_ages(subject, ring, report)
     if ring is None:
-        return
+        return None
     with report.check("certificates"):
         keys.check_certificates(subject, ring, report)
     if subject.url is not None and not report.has("certificate-names"):  # else TLS fails for that reason
         with report.check("service"):
             service.check_service(subject, ring, report)
+    return ring
 
 
-def _store(subject: Subject, store: Store, report: Report, progress: Callable[[int, int], None]) -> None:
+def _store(
+    subject: Subject, store: Store, ring: Keyring | None, report: Report, progress: Callable[[int, int], None]
+) -> None:
     record.check_store(store, report)
     with report.check("log"):
         record.check_log(subject, store, progress)
@@ -67,6 +70,8 @@ def _store(subject: Subject, store: Store, report: Report, progress: Callable[[i
     if found is not None:
         with report.check("witnesses"):
             record.check_witnesses(subject, found, report)
+            if ring is not None:
+                record.check_witness_clocks(ring, store, found, report)
         with report.check("retention"):
             record.check_evidence(subject, found, report)
         with report.check("hosts"):

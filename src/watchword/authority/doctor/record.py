@@ -6,18 +6,29 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from watchword.authority.doctor.report import Report, Subject
-from watchword.authority.log import TreeReader
+from watchword.authority.keyring import Keyring
+from watchword.authority.log import PublicLog, TreeReader
 from watchword.authority.store import Decision, Store
 from watchword.authority.store.record import broken, verify_record
 from watchword.authority.store.retention import Kind
 from watchword.authority.store.survey import Survey
+from watchword.crypto.note import COSIGNS, cosigned_by, parse_key
 from watchword.wire.merkle import Frontier
 
-__all__ = ["TAIL", "check_clock", "check_evidence", "check_log", "check_store", "check_witnesses"]
+__all__ = [
+    "TAIL",
+    "check_clock",
+    "check_evidence",
+    "check_log",
+    "check_store",
+    "check_witness_clocks",
+    "check_witnesses",
+]
 
 TAIL: Final = 1000  # entries that are checked unless somebody wants all of them
 _PATIENCE: Final = 600  # seconds that a witness may take
 _DAY: Final = 86400
+_CLOCK_SECONDS: Final = 300
 
 
 def check_store(store: Store, report: Report) -> None:
@@ -63,6 +74,17 @@ def check_clock(subject: Subject, found: Survey, report: Report) -> None:
     if ahead > 0:
         text = f"the newest entry of the log is {ahead} seconds from the future: the clock is or was wrong"
         report.problem("clock-behind", text, "Set the clock: timedatectl. Nonces and leases depend on it.")
+
+
+def check_witness_clocks(ring: Keyring, store: Store, found: Survey, report: Report) -> None:
+    """Nobody cosigned a checkpoint before its newest entry was made: theirs are the clocks that are not ours."""
+    keys = [parse_key(row.key, COSIGNS) for row in store.witnesses()]
+    _, newest = found.witnessed
+    for each in cosigned_by(PublicLog(store).published(ring), keys):
+        ahead = newest - each.time
+        if ahead > _CLOCK_SECONDS:
+            text = f"the clock is {ahead} seconds or more ahead of that of the witness {each.witness.name}"
+            report.warning("clock-ahead", text, "Compare both with a third: timedatectl.")
 
 
 def check_witnesses(subject: Subject, found: Survey, report: Report) -> None:
