@@ -98,7 +98,7 @@ def test_the_database_says_how_hosts_stand_as_the_service_does(store: Store) -> 
             if known is not None:
                 tx.put_state(row.host_id, PROFILE, known)
             if revoked:
-                tx.revoke_host(row.host_id, NOW, "x")
+                tx.revoke_host(row.host_id, "x", NOW)
             expected[row.host_id] = standing_now(known, NOW, revoked=revoked)[0]
     counts = store.fleet_counts(PROFILE, NOW)
     for standing in ("trusted", "degraded", "failed", "stale", "unknown"):
