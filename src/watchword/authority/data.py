@@ -1,4 +1,8 @@
-"""The data directory: everything that one authority is, in one place that can be copied and put back."""
+"""The data directory: everything that one authority is, in one place that can be copied and put back.
+
+The store may be on a server instead. Then every program that opens the directory must go there: one that looked at a
+file in its place would count releases from nothing again.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from watchword.authority.keyfiles import make_private_directory
+from watchword.authority.keyfiles import make_private_directory, write_file
 from watchword.authority.keyring import Keyring
-from watchword.authority.store import Store
+from watchword.authority.store import DatabaseUrl, Store
 from watchword.errors import UsageError
 
-__all__ = ["ACCESS_FILE", "DataDirectory"]
+__all__ = ["ACCESS_FILE", "DATABASE_FILE", "DataDirectory"]
 
 ACCESS_FILE: Final = "access.toml"  # who people are; may be missing
+DATABASE_FILE: Final = "database.url"  # where the store is, for all who open the directory without saying so
+_STORE: Final = "store.sqlite3"
+_ELSEWHERE: Final = "store.postgresql"
+_NOTE: Final = b"The store of this authority is on a PostgreSQL server; this file keeps others from making one here.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +33,12 @@ class DataDirectory:
     store: Store
 
     @classmethod
-    def open(cls, path: Path, *, passphrase: bytes | None) -> Self:
-        """Open what is there. Raises :class:`UsageError` (``authority-missing``) when no authority lives here."""
+    def open(cls, path: Path, *, passphrase: bytes | None, database: DatabaseUrl | None = None) -> Self:
+        """Open what is there, with the store at ``database`` if one is given.
+
+        Raises :class:`UsageError`: ``authority-missing`` when no authority lives here, ``store-elsewhere`` when its
+        store is not where it is looked for.
+        """
         if not (path / "keyring" / "keyring.json").exists():
             raise UsageError(
                 "authority-missing",
@@ -35,11 +47,35 @@ class DataDirectory:
             )
         make_private_directory(path)
         ring = Keyring.load(path / "keyring", passphrase=passphrase)
-        return cls(path, ring, Store.open(path / "store.sqlite3"))
+        return cls(path, ring, _open_store(path, database))
 
     @classmethod
-    def open_or_create(cls, path: Path, *, authority: str, now: int, passphrase: bytes | None) -> Self:
-        """Open what is there, or make a new authority called ``authority``."""
+    def open_or_create(
+        cls, path: Path, *, authority: str, now: int, passphrase: bytes | None, database: DatabaseUrl | None = None
+    ) -> Self:
+        """Open what is there, or make a new authority called ``authority``. Raises as :meth:`open`."""
         make_private_directory(path)
         ring = Keyring.open_or_create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / "store.sqlite3"))
+        return cls(path, ring, _open_store(path, database))
+
+
+def _open_store(path: Path, database: DatabaseUrl | None) -> Store:
+    file, elsewhere = path / _STORE, path / _ELSEWHERE
+    if database is None:
+        if elsewhere.exists():
+            raise UsageError(
+                "store-elsewhere",
+                f"the store of the authority in {path} is on a PostgreSQL server",
+                hint=f"say where: --database, --database-file, or {path / DATABASE_FILE}",
+            )
+        return Store.open(file)
+    if file.exists():
+        raise UsageError(
+            "store-elsewhere",
+            f"the authority in {path} has its store in {file}, and counts releases there",
+            hint="give an authority that begins on PostgreSQL a --data of its own",
+        )
+    store = Store.open(database)
+    if not elsewhere.exists():
+        write_file(elsewhere, _NOTE)
+    return store

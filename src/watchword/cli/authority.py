@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
-from watchword.cli.authority_common import FILE, date, opened, passphrase, shown, where
+from watchword.cli.authority_common import FILE, database, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.output import emit
 from watchword.errors import UsageError
@@ -135,7 +135,11 @@ def serve(
     telemetry = Telemetry(log_format, metrics)
     wanted = Address.parse(listen)
     directory = DataDirectory.open_or_create(
-        data, authority=name or socket.gethostname(), now=now, passphrase=passphrase(passphrase_file)
+        data,
+        authority=name or socket.gethostname(),
+        now=now,
+        passphrase=passphrase(passphrase_file),
+        database=database(data),
     )
     with directory.store as store:
         names = _server_names(wanted.host, host_names)
