@@ -550,6 +550,27 @@ def test_published_profiles_are_counted(store: Store) -> None:
     assert caught.value.code == "profile-watched"
 
 
+def test_the_survey_counts_hosts_by_how_they_stand(store: Store) -> None:
+    state = HostState(Standing.TRUSTED, "full", 2, 2, NOW, NOW, NOW + 60, 1, b"")
+    with store.transaction() as tx:
+        tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW))
+        tx.put_watched(b"p" * 32, NOW)
+        for number in range(1, 5):
+            tx.put_host(host(number))
+        tx.put_state(host(1).host_id, b"p" * 32, state)
+        tx.put_state(host(2).host_id, b"p" * 32, replace(state, until=NOW))
+        tx.revoke_host(host(3).host_id, "x", NOW)
+        tx.append_decision(NOW, b"", entry())
+    found = store.survey(NOW)
+    assert {(count.standing, count.level, count.hosts) for count in found.hosts} == {
+        ("trusted", "full", 1),
+        ("stale", "", 1),
+        ("failed", "", 1),
+        ("unknown", "", 1),
+    }
+    assert (found.log, found.witnessed, found.rows["hosts"]) == ((1, NOW), (1, NOW), 4)
+
+
 def test_counts(store: Store) -> None:
     release_once(store, 1)
     with store.transaction() as tx:

@@ -90,8 +90,9 @@ def _hosts(connection: Connection, now: int) -> tuple[HostCount, ...]:
     together = hosts.join(watched, true()).outerjoin(
         states, and_(states.c.host_id == hosts.c.host_id, states.c.profile_id == watched.c.profile_id)
     )
-    query = select(watched.c.profile_id, standing, level, func.count()).select_from(together)
-    rows = connection.execute(query.group_by(watched.c.profile_id, standing, level))
+    # In a query of its own: PostgreSQL would group by the column ``level`` of the table, not by what is called so here.
+    each = select(watched.c.profile_id, standing, level).select_from(together).subquery()
+    rows = connection.execute(select(*each.c, func.count()).group_by(*each.c))
     return tuple(HostCount(*row) for row in rows)
 
 
