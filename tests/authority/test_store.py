@@ -620,14 +620,6 @@ def test_another_kind_of_file_is_refused(path: Path, make: object, code: str) ->
     assert caught.value.code == code
 
 
-def test_a_newer_store_is_refused(where: Path | DatabaseUrl) -> None:
-    Store.open(where).close()
-    raw(where, "UPDATE state SET schema_version = 3")
-    with pytest.raises(UsageError, match="version 3") as caught:
-        Store.open(where)
-    assert caught.value.code == "store-version"
-
-
 def test_a_full_disk_is_told_and_undone(in_file: Store) -> None:
     store = in_file
     with store._engine.connect() as connection:

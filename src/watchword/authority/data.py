@@ -15,7 +15,7 @@ from watchword.authority.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Store
 from watchword.errors import UsageError
 
-__all__ = ["ACCESS_FILE", "DATABASE_FILE", "DataDirectory"]
+__all__ = ["ACCESS_FILE", "DATABASE_FILE", "DataDirectory", "store_of"]
 
 ACCESS_FILE: Final = "access.toml"  # who people are; may be missing
 DATABASE_FILE: Final = "database.url"  # where the store is, for all who open the directory without saying so
@@ -59,23 +59,29 @@ class DataDirectory:
         return cls(path, ring, _open_store(path, database))
 
 
-def _open_store(path: Path, database: DatabaseUrl | None) -> Store:
-    file, elsewhere = path / _STORE, path / _ELSEWHERE
-    if database is None:
-        if elsewhere.exists():
-            raise UsageError(
-                "store-elsewhere",
-                f"the store of the authority in {path} is on a PostgreSQL server",
-                hint=f"say where: --database, --database-file, or {path / DATABASE_FILE}",
-            )
-        return Store.open(file)
-    if file.exists():
+def store_of(path: Path, database: DatabaseUrl | None) -> Path | DatabaseUrl:
+    """Where the store of the authority in ``path`` is, if it is where it is looked for.
+
+    Raises :class:`UsageError` (``store-elsewhere``).
+    """
+    file = path / _STORE
+    if database is None and (path / _ELSEWHERE).exists():
+        raise UsageError(
+            "store-elsewhere",
+            f"the store of the authority in {path} is on a PostgreSQL server",
+            hint=f"say where: --database, --database-file, or {path / DATABASE_FILE}",
+        )
+    if database is not None and file.exists():
         raise UsageError(
             "store-elsewhere",
             f"the authority in {path} has its store in {file}, and counts releases there",
             hint="give an authority that begins on PostgreSQL a --data of its own",
         )
-    store = Store.open(database)
-    if not elsewhere.exists():
-        write_file(elsewhere, _NOTE)
+    return database or file
+
+
+def _open_store(path: Path, database: DatabaseUrl | None) -> Store:
+    store = Store.open(store_of(path, database))
+    if database is not None and not (path / _ELSEWHERE).exists():
+        write_file(path / _ELSEWHERE, _NOTE)
     return store

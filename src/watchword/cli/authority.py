@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli import authority_admin, authority_log, authority_stack, authority_trust, authority_watch
+from watchword.cli import (
+    authority_admin,
+    authority_database,
+    authority_log,
+    authority_stack,
+    authority_trust,
+    authority_watch,
+)
 from watchword.cli.authority_common import FILE, database, date, opened, passphrase, shown, where
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.output import emit
@@ -65,6 +72,7 @@ _GROUPS: Final = (
     *authority_watch.GROUPS,
     authority_stack.stack_group,
     authority_log.GROUP,
+    authority_database.GROUP,
 )
 for _group in _GROUPS:
     authority.add_command(_group)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, NotSupport
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from watchword.authority.store.url import DatabaseUrl
+from watchword.authority.store.versions import create_or_check
 from watchword.errors import Unavailable, UsageError
 
-__all__ = ["BUSY_SECONDS", "Backend", "open_backend", "translated"]
+__all__ = ["BUSY_SECONDS", "Backend", "Prepare", "open_backend", "translated"]
 
 BUSY_SECONDS: Final = 10
 _BUSY: Final = ("55P03", "40001", "40P01")  # SQLSTATE: somebody else had the lock
@@ -38,19 +40,25 @@ class Backend:
     begin_writing: Callable[[Connection], None]
 
 
-def open_backend(where: Path | DatabaseUrl) -> Backend:
-    """The store in the file ``where``, or at that URL; made when there is none.
+Prepare = Callable[[Connection, str], bool]  # looks at the tables of the database of that name; whether it made them
 
-    Raises :class:`UsageError` (``store-version``, ``store-format``, ``store-not-durable``, ``extra-missing``) for what
-    is not a store that this program knows or can trust, :class:`Unavailable` (``store-unavailable``).
+
+def open_backend(where: Path | DatabaseUrl, prepare: Prepare | None = None, *, patient: bool = False) -> Backend:
+    """The store in the file ``where``, or at that URL; made when there is none, unless ``prepare`` does otherwise.
+
+    ``patient``: let that take minutes. Tables of an older program are brought up to date in a file, and refused on a
+    server, where other replicas may depend on somebody's plan.
+    Raises :class:`UsageError` (``store-version``, ``store-outdated``, ``store-format``, ``store-not-durable``,
+    ``extra-missing``) for what is not a store that this program knows or can trust, :class:`Unavailable`
+    (``store-unavailable``).
     """
     if isinstance(where, DatabaseUrl):
         from watchword.authority.store import postgresql  # its driver is an extra
 
-        return postgresql.open_server(where)
+        return postgresql.open_server(where, prepare or create_or_check, patient=patient)
     from watchword.authority.store import sqlite
 
-    return sqlite.open_file(where)
+    return sqlite.open_file(where, prepare or partial(create_or_check, upgrade=True))
 
 
 @contextmanager

@@ -19,9 +19,8 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError
 
-from watchword.authority.store.engine import BUSY_SECONDS, Backend, translated
+from watchword.authority.store.engine import BUSY_SECONDS, Backend, Prepare, translated
 from watchword.authority.store.url import DatabaseUrl
-from watchword.authority.store.versions import create_or_check
 from watchword.errors import UsageError
 
 try:
@@ -66,12 +65,12 @@ _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRONG_SERVER: Final = ("25006", "0A000", "57P01", "57P02", "57P03")
 
 
-def open_server(url: DatabaseUrl) -> Backend:
+def open_server(url: DatabaseUrl, prepare: Prepare, *, patient: bool = False) -> Backend:
     """The store at ``url``, whose tables are made when there are none. See :func:`open_backend`."""
     options = _options(url)
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _connect(options),
+        creator=lambda: _connect(options, patient=patient),
         pool_size=_CONNECTIONS[0],
         max_overflow=_CONNECTIONS[1],
         pool_timeout=BUSY_SECONDS,
@@ -84,7 +83,7 @@ def open_server(url: DatabaseUrl) -> Backend:
         with translated(), engine.begin() as connection:
             _begin_writing(connection)
             _check_server(connection)
-            create_or_check(connection, _name(connection))
+            prepare(connection, _name(connection))
     except BaseException:
         engine.dispose()
         raise
@@ -95,11 +94,14 @@ class _Connection(psycopg.Connection[Any]):
     """One on which every answer comes in time, and on which a commit is a commit."""
 
     _warning = ""
+    patient = False
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """As psycopg's, for at most 20 seconds. Raises :class:`psycopg.OperationalError`."""
+        if timeout is None and not self.patient:
+            timeout = ANSWER_SECONDS
         try:
-            return super().wait(gen, interval, ANSWER_SECONDS if timeout is None else timeout)
+            return super().wait(gen, interval, timeout)
         except psycopg.errors._WaitTimeout:
             self.pgconn.finish()  # it may still answer, but nobody would know to what
             raise psycopg.OperationalError(f"the server did not answer within {ANSWER_SECONDS:g} seconds") from None
@@ -141,12 +143,15 @@ def _is_remote(url: DatabaseUrl) -> bool:
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def _connect(options: dict[str, Any]) -> _Connection:
+def _connect(options: dict[str, Any], *, patient: bool) -> _Connection:
     # ``autocommit``: the driver begins no transaction by itself; ``_begin_…`` says when and how.
     connection = _Connection.connect(autocommit=True, **options)
     try:
         connection.add_notice_handler(connection.note)
         connection.execute(_SESSION)
+        if patient:
+            connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+            connection.patient = True
     except BaseException:
         connection.close()
         raise

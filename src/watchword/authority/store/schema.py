@@ -1,4 +1,7 @@
-"""The tables. ``triggers.py`` keeps the decision record append-only; ``migrations`` has the steps from older tables."""
+"""The tables as this program knows them. ``triggers.py`` has what keeps the decision record append-only.
+
+A change here is a new revision in ``migrations``, and may only add: replicas of the version before still run on it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from sqlalchemy import (
 from watchword.authority.store.columns import Integer, String
 
 __all__ = [
+    "REVISION",
     "VERSION",
     "anchors",
     "bundle_certificates",
@@ -52,7 +56,8 @@ __all__ = [
     "watched",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 2  # from before there were migrations; it stays
+REVISION: Final = "0002"  # the newest of ``migrations``, which leads to these tables
 
 metadata = MetaData()
 

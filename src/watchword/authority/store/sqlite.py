@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, create_engine, event
 
-from watchword.authority.store.engine import BUSY_SECONDS, Backend, translated
-from watchword.authority.store.versions import create_or_check
+from watchword.authority.store.engine import BUSY_SECONDS, Backend, Prepare, translated
 from watchword.errors import Unavailable
 
 __all__ = ["open_file"]
@@ -30,17 +29,17 @@ _PRAGMAS: Final = (
 )
 
 
-def open_file(path: Path) -> Backend:
+def open_file(path: Path, prepare: Prepare) -> Backend:
     """The store at ``path``, which is created (mode 0600) when missing. See :func:`open_backend`."""
     try:
         with _creation_lock(path):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            return _open_locked(path)
+            return _open_locked(path, prepare)
     except OSError as error:
         raise Unavailable("store-unavailable", f"cannot open the store {path}: {error.strerror}") from error
 
 
-def _open_locked(path: Path) -> Backend:
+def _open_locked(path: Path, prepare: Prepare) -> Backend:
     # Last in, first out: the connection whose pages are still in memory is the next to be used.
     engine = create_engine(
         f"sqlite:///{path}", pool_size=8, max_overflow=32, pool_timeout=BUSY_SECONDS, pool_use_lifo=True
@@ -49,7 +48,7 @@ def _open_locked(path: Path) -> Backend:
     try:
         with translated(), engine.begin() as connection:
             _begin_writing(connection)
-            if create_or_check(connection, str(path)):
+            if prepare(connection, str(path)):
                 connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
     except BaseException:
         engine.dispose()

@@ -93,7 +93,7 @@ def _hosts(connection: Connection, now: int) -> tuple[HostCount, ...]:
     # In a query of its own: PostgreSQL would group by the column ``level`` of the table, not by what is called so here.
     each = select(watched.c.profile_id, standing, level).select_from(together).subquery()
     rows = connection.execute(select(*each.c, func.count()).group_by(*each.c))
-    return tuple(HostCount(*row) for row in rows)
+    return tuple(HostCount(row[0], row[1], row[2], row[3]) for row in rows)
 
 
 def _stacks(connection: Connection) -> dict[str, int]:

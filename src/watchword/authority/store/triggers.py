@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["TRIGGERS"]
+__all__ = ["BASE"]
 
 # The third trigger is what stops INSERT OR REPLACE, which deletes without firing a DELETE trigger.
 _SQLITE: Final = (
@@ -75,5 +75,5 @@ _POSTGRESQL: Final = (
     *_refusing("releases", "a release count is never forgotten", "DELETE", "TRUNCATE"),
 )
 
-# By the name of SQLAlchemy's dialect.
-TRIGGERS: Final[Mapping[str, tuple[str, ...]]] = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
+# By the name of SQLAlchemy's dialect. They never change: a migration brings what a later version adds.
+BASE: Final[Mapping[str, tuple[str, ...]]] = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
