@@ -100,6 +100,13 @@ authority.add_command(dry_run_command)
     type=click.FloatRange(0, 300),
     help="When told to stop, answer so long as not ready before closing.",
 )
+@click.option(
+    "--per-host",
+    default=120,
+    show_default=True,
+    type=click.IntRange(0, 60_000),
+    help="Judge at most so much evidence of one host in a minute; 0 for no limit.",
+)
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there; not at all by default.")
 @click.option(
     "--log-format",
@@ -117,6 +124,7 @@ def serve(
     ready_file: Path | None,
     keep_evidence: bool,
     drain_seconds: float,
+    per_host: int,
     metrics: str | None,
     log_format: str,
     client_ca: Path | None,
@@ -133,6 +141,7 @@ def serve(
     from watchword.authority.access import Access
     from watchword.authority.app import Services, create_app
     from watchword.authority.data import ACCESS_FILE, DataDirectory
+    from watchword.authority.host_rates import HostRates
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
     from watchword.authority.server import Address, bind, run
@@ -155,7 +164,8 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell)
+        rates = HostRates.of(per_host)
+        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, rates=rates)
         access = Access(data / ACCESS_FILE)
         services = Services(launches, store, keyring, tell=telemetry.tell, metrics=telemetry.metrics, access=access)
         app = create_app(services)
