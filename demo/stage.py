@@ -10,12 +10,9 @@ import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,11 +22,10 @@ from typing import Any
 from watchword.agent.config import Enrolment
 from watchword.agent.host import Host
 from watchword.agent.transport import HttpsExchange
-from watchword.crypto.keylist import KeyList, verify_chain
+from watchword.testing.commands import Answer, audit, fetch_keys, run_command, watchword
 from watchword.testing.emulated import EmulatedHost
 from watchword.testing.farm import EkAuthority, Farm, SwTpm
 from watchword.testing.provider import ComputeHost, Provider
-from watchword.testing.world import profile_document, stack_from_recording
 
 __all__ = ["Answer", "DemoHost", "Stage"]
 
@@ -37,21 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOTS = ROOT / "vectors" / "boots"
 GOOD, CHANGED, UNKNOWN = "good-host", "changed-host", "unknown-host"
 _READY_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a ``watchword`` command said: exit ``status``, its JSON ``document``, and ``said`` on stderr."""
-
-    status: int
-    document: dict[str, Any]
-    said: str
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The error object, empty when there is none."""
-        error = self.document.get("error", {})
-        return error if isinstance(error, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +74,13 @@ class Stage:
 
     def run(self, *arguments: str | Path, text: str = "", timeout: float = 240) -> Answer:
         """Run ``watchword ARGUMENTS --json`` as the person at the keyboard would."""
-        done = subprocess.run(
-            [sys.executable, "-m", "watchword", *map(str, arguments), "--json"],
-            input=text.encode(),
-            capture_output=True,
-            timeout=timeout,
-            env=self._environment,
-            check=False,
-        )
-        try:
-            document = json.loads(done.stdout or b"{}")
-        except ValueError:
-            document = {}
-        return Answer(done.returncode, document, done.stderr.decode(errors="replace").strip())
+        return run_command(watchword(*arguments, "--json"), self._environment, text=text, timeout=timeout)
 
     def say(self, *arguments: str | Path) -> str:
         """What a command prints for people."""
-        command = [sys.executable, "-m", "watchword", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=self._environment, check=False)
+        done = subprocess.run(
+            watchword(*arguments), capture_output=True, text=True, timeout=240, env=self._environment, check=False
+        )
         return done.stdout.strip()
 
     def must(self, *arguments: str | Path) -> dict[str, Any]:
@@ -139,10 +109,11 @@ class Stage:
         self.other_image = self._other_image()
         self._say("starting the authority")
         self.url, self.fingerprint = self._authority()
-        self.keys = self._fetch_keys()
+        self.keys_file = self.folder / "keys.json"
+        self.keys = fetch_keys(self.url, self.fingerprint, self.keys_file)
         makers = EkAuthority.create("Demonstration")
         self._say("the auditor: one TPM maker, one measured stack, one profile")
-        self._audit(makers)
+        self.profile = audit(self.must, self.folder, makers, BOOTS / "good", self.data)
         farm = self._stack.enter_context(Farm(0, authority=makers))
         self._say("three compute hosts with a TPM each")
         self._host(GOOD, farm.add(), "good", makers)
@@ -177,8 +148,8 @@ class Stage:
         log = self._stack.enter_context((self.folder / "authority.log").open("wb"))
         self.data = self.folder / "authority"
         process = subprocess.Popen(
-            [sys.executable, "-m", "watchword", "authority", "serve", "--data", str(self.data),
-             "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--name", "authority.demo"],
+            watchword("authority", "serve", "--data", self.data, "--listen", "127.0.0.1:0",
+                      "--ready-file", ready, "--name", "authority.demo"),
             stdout=log, stderr=log, env=self._environment,
         )  # fmt: skip
         self._stack.callback(_end, process)
@@ -189,26 +160,6 @@ class Stage:
             time.sleep(0.05)
         answer = json.loads(ready.read_text())
         return str(answer["url"]), str(answer["fingerprint"])
-
-    def _fetch_keys(self) -> KeyList:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the fingerprint below is the check
-        with urllib.request.urlopen(f"{self.url}/v1/keys", context=context, timeout=10) as response:
-            document = response.read()
-        self.keys_file = self.folder / "keys.json"
-        self.keys_file.write_bytes(document)
-        envelopes = [json.dumps(envelope).encode() for envelope in json.loads(document)["keys"]]
-        return verify_chain(envelopes, self.fingerprint)
-
-    def _audit(self, makers: EkAuthority) -> None:
-        root, stack, profile = (self.folder / name for name in ("maker-root.der", "stack.json", "gold.json"))
-        root.write_bytes(makers.root)
-        stack.write_bytes(stack_from_recording(BOOTS / "good", name="compute-host", version="2026.11"))
-        profile.write_bytes(profile_document(stacks=["compute-host"]))
-        self.profile = profile
-        self.must("authority", "anchor", "add", root, "--class", "virtual", "--data", self.data)
-        self.must("authority", "stack", "add", stack, "--unendorsed", "--data", self.data)
-        self.must("authority", "profile", "add", profile, "--data", self.data)
 
     def _host(self, name: str, tpm: SwTpm, recording: str, makers: EkAuthority) -> None:
         machine = EmulatedHost(tpm, BOOTS / recording)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from e2e.openstack.acts import ACTS, Outcome, Play
 from e2e.openstack.cloud import Cloud, checkout
+from e2e.openstack.processes import processor_seconds
 from e2e.openstack.settings import Places
 from e2e.openstack.spaces import HIDDEN, fresh
 from e2e.openstack.trust import Trust
@@ -43,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     places = Places(fresh(state / "run"), checkout(), checkout() / ".venv-openstack")
     cloud = Cloud(places, state / "cache", say)
-    trust = Trust(cloud)
+    trust = Trust(cloud, GOOD)
     say(f"everything is kept in {places.state}, logs in {cloud.logs}")
     say("neutron is a stand-in of ours; everything else of OpenStack is real")
     status = 3
     try:
         say("namespaces and configuration")
-        cloud.prepare()
-        cloud.start(lambda: _trust(trust, say))
+        cloud.prepare(GOOD)
+        cloud.start(lambda: _trust(trust, options.image, say))
         say("the guest image goes to Glance")
         play = Play(cloud, trust, options.image, GOOD, BAD, say)
         play.prepare()
@@ -59,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(_play(console, play, number, name))
         right = all(outcome.right for outcome in outcomes)
         status = 0 if right else 3
-        _finish(console, outcomes, right, time.monotonic() - start, as_json=options.json)
+        used = processor_seconds()
+        say(f"{used:.0f} s of processor time so far, load {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
+        _finish(console, outcomes, right, time.monotonic() - start, used, as_json=options.json)
     except KeyboardInterrupt:
         console.print("interrupted")
         status = 130
@@ -97,10 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _trust(trust: Trust, say: object) -> None:
-    assert callable(say)
-    say("authority, two TPMs, two agents, hooks")
-    trust.start({BAD: "kernel", GOOD: "good"})
+def _trust(trust: Trust, image: Path, say: Callable[[str], None]) -> None:
+    say("authority, relay, two TPMs, two agents, hooks")
+    trust.start({BAD: "kernel", GOOD: "good"}, image)
 
 
 def _play(console: Console, play: Play, number: int, name: str) -> Outcome:
@@ -116,7 +119,7 @@ def _play(console: Console, play: Play, number: int, name: str) -> Outcome:
     mark = "[green]✔[/green]" if outcome.right else "[red]✘[/red]"
     console.print(f"\n{mark} [bold]{number}. {name}[/bold]  [dim]{outcome.seconds:.1f} s[/dim]")
     for label, text in (("tried", outcome.tried), ("stopped by", outcome.stopped_by), ("nova says", outcome.nova_said),
-                        ("the tenant", outcome.tenant_saw)):  # fmt: skip
+                        ("host says", outcome.host_said), ("the tenant", outcome.tenant_saw)):  # fmt: skip
         if text:
             console.print(f"    {label + ':':12}{text}", soft_wrap=True, markup=False)
     if not outcome.right:
@@ -126,9 +129,12 @@ def _play(console: Console, play: Play, number: int, name: str) -> Outcome:
     return outcome
 
 
-def _finish(console: Console, outcomes: Sequence[Outcome], right: bool, seconds: float, *, as_json: bool) -> None:
+def _finish(
+    console: Console, outcomes: Sequence[Outcome], right: bool, seconds: float, used: float, *, as_json: bool
+) -> None:
     if as_json:
-        json.dump({"right": right, "seconds": round(seconds, 1), "acts": [o.document() for o in outcomes]}, sys.stdout)
+        report = {"right": right, "seconds": round(seconds, 1), "processor_seconds": round(used, 1)}
+        json.dump(report | {"acts": [outcome.document() for outcome in outcomes]}, sys.stdout)
         print()
         return
     table = Table(title="\nWhat the provider tried", title_justify="left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -15,12 +16,14 @@ import openstack
 from e2e.openstack import settings
 from e2e.openstack.databases import Databases
 from e2e.openstack.processes import Daemons, listens, wait_until
-from e2e.openstack.settings import AMQP_PORT, IDENTITY, PASSWORD, PORTS, Places
+from e2e.openstack.settings import AMQP_PORT, IDENTITY, PASSWORD, PORTS, STATUS_URL, Places
 from e2e.openstack.spaces import CONTROLLER, TENANT_BRIDGE, TENANT_NET, Compute, prepare_controller, run
 
-__all__ = ["FLAVOR", "Cloud"]
+__all__ = ["FLAVOR", "TENANT", "Cloud"]
 
-FLAVOR, MEMORY = "small", 384
+FLAVOR, MEMORY = "m1", 384
+TENANT = "tenant"  # a user and a project, who may what every member may
+_NOT_AUTH = ("region_name", "identity_api_version", "compute_api_version")
 _WSGI = {
     "keystone": "keystone.wsgi.api:application",
     "glance": "glance.wsgi.api:application",
@@ -58,8 +61,8 @@ class Cloud:
 
     # -- bringing up ---------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Networks, mounts and configuration; nothing runs yet."""
+    def prepare(self, far: str) -> None:
+        """Networks, mounts and configuration; nothing runs yet. The host ``far`` has no route to the authority."""
         self.logs.mkdir(parents=True)
         prepare_controller(self.places.state, self.computes)
         for compute in self.computes:
@@ -68,7 +71,7 @@ class Cloud:
             self.daemons.adopt(f"{compute.name}-namespaces", process)
         wait_until("the namespaces", self._divided, self.daemons, every=0.2)
         for compute in self.computes:
-            compute.connect(self.holders[compute.name])
+            compute.connect(self.holders[compute.name], routed=compute.name != far)
         settings.write_all(self.places, self.computes)
 
     def _divided(self) -> bool:
@@ -112,6 +115,12 @@ class Cloud:
         self.api.compute.create_flavor(name=FLAVOR, ram=MEMORY, vcpus=1, disk=1)
         trusted = self.api.compute.create_flavor(name=f"{FLAVOR}.trusted", ram=MEMORY, vcpus=1, disk=1)
         self.api.compute.create_flavor_extra_specs(trusted, {"trust:level": "full"})
+
+    def clouds(self) -> str:
+        """A clouds.yaml: the tenant's cloud is called as in the tenant's guide, the administrator's as in the other."""
+        admin = {key: value for key, value in self._credentials().items() if key not in _NOT_AUTH}
+        auth = {"mine": {**admin, "username": TENANT, "project_name": TENANT}, "admin": admin}
+        return json.dumps({"clouds": {name: {"auth": who, "region_name": "RegionOne"} for name, who in auth.items()}})
 
     def _credentials(self) -> dict[str, str]:
         names = {key: value for key, value in self.environment.items() if key.startswith("OS_")}
@@ -187,11 +196,14 @@ class Cloud:
         roles = {role.name: role for role in identity.roles()}
         for role in ("admin", "service"):
             identity.assign_project_role_to_user(project, user, roles[role])
+        own = identity.create_project(name=TENANT, domain_id="default")
+        tenant = identity.create_user(name=TENANT, password=PASSWORD, domain_id="default", default_project_id=own.id)
+        identity.assign_project_role_to_user(own, tenant, roles["member"])
         paths = {"nova": "/v2.1"}
         types = {"glance": "image", "placement": "placement", "nova": "compute", "neutron": "network"}
-        for name, kind in types.items():
+        for name, kind in {**types, "watchword": "watchword"}.items():
             service = identity.create_service(type=kind, name=name)
-            url = f"http://{CONTROLLER}:{PORTS[name]}{paths.get(name, '')}"
+            url = f"http://{CONTROLLER}:{PORTS[name]}{paths.get(name, '')}" if name in PORTS else STATUS_URL
             for interface in ("public", "internal", "admin"):
                 identity.create_endpoint(service_id=service.id, interface=interface, region_id="RegionOne", url=url)
 

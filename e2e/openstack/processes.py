@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Daemons", "wait_until"]
+__all__ = ["Daemons", "listens", "processor_seconds", "wait_until"]
 
 PATIENCE = 300.0  # seconds for anything to come up: this machine may be busy with something else
 _GRACE = 8.0
@@ -77,6 +78,17 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def processor_seconds() -> float:
+    """What all processes of this process namespace used of the processors, those that ended included."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            ticks += sum(map(int, path.read_text().rpartition(")")[2].split()[11:15]))  # own and waited-for children
+        except OSError:
+            continue  # it ended just now; whoever waited for it has its time
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def wait_until(

@@ -6,12 +6,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.openstack.guide import Guide
 from e2e.openstack.spaces import CONTROLLER, Compute
 
-__all__ = ["AGENT_PORT", "PORTS", "STATUS_PORT", "Places", "write_all"]
+__all__ = ["AGENT_PORT", "PORTS", "STATUS_URL", "Places", "write_all"]
 
 PORTS = {"keystone": 5000, "glance": 9292, "nova": 8774, "placement": 8778, "neutron": 9696}
-AMQP_PORT, AGENT_PORT, STATUS_PORT = 5672, 8449, 8450
+AMQP_PORT, AGENT_PORT = 5672, 8449
+STATUS_URL = f"http://{CONTROLLER}:8450"
 PASSWORD = "everything-here-is-thrown-away"
 IDENTITY = f"http://{CONTROLLER}:{PORTS['keystone']}/v3"
 
@@ -36,6 +38,10 @@ class Places:
 
     def program(self, name: str) -> Path:
         return self.environment / "bin" / name
+
+    @property
+    def guide(self) -> Guide:
+        return Guide(self.checkout)
 
 
 def _ini(path: Path, **sections: dict[str, object] | str) -> None:
@@ -160,17 +166,10 @@ def controller(places: Places, scheduler_asks: bool) -> None:
     folder = places.conf("nova")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(places.environment / "etc/nova/api-paste.ini", folder)
-    filters = ["ComputeFilter", "ComputeCapabilitiesFilter", "ImagePropertiesFilter"]
-    scheduler: dict[str, object] = {
-        "available_filters": ["nova.scheduler.filters.all_filters"],
-        "enabled_filters": ",".join(filters),
-        "track_instance_changes": False,
-    }
-    if scheduler_asks:
-        ours = "watchword.integrations.openstack.nova_scheduler"
-        scheduler["available_filters"] = ["nova.scheduler.filters.all_filters", f"{ours}.WatchwordFilter"]
-        scheduler["enabled_filters"] = ",".join([*filters, "WatchwordFilter"])
-        scheduler["weight_classes"] = f"nova.scheduler.weights.all_weighers,{ours}.WatchwordWeigher"
+    (folder / "policy.yaml").touch()  # of acts: the guide's policy would forbid what they try
+    guide = places.guide.settings("openstack-operator", "status_url") if scheduler_asks else {}
+    plain = {"enabled_filters": "ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter"}
+    scheduler: dict[str, object] = {**guide.get("filter_scheduler", plain), "track_instance_changes": False}
     sections = _nova_common(places, "controller", CONTROLLER, places.state / "nova")
     sections["DEFAULT"] |= {"osapi_compute_workers": 1, "log_dir": places.state / "logs"}
     sections |= {
@@ -180,7 +179,8 @@ def controller(places: Places, scheduler_asks: bool) -> None:
         "conductor": {"workers": 1},
         "scheduler": {"workers": 1, "max_attempts": 3},
         "filter_scheduler": scheduler,
-        "watchword": {"status_url": f"http://{CONTROLLER}:{STATUS_PORT}"},
+        "watchword": {**guide.get("watchword", {}), "status_url": STATUS_URL},
+        "oslo_policy": {"policy_file": folder / "policy.yaml"},
     }
     _write_nova(folder / "nova.conf", sections)
 
@@ -188,24 +188,18 @@ def controller(places: Places, scheduler_asks: bool) -> None:
 def _nova_compute(places: Places, compute: Compute) -> None:
     sections = _nova_common(places, compute.name, compute.address, "/var/lib/nova")
     sections["DEFAULT"] |= {
-        "compute_driver": "libvirt.LibvirtDriver", "force_config_drive": True, "config_drive_format": "iso9660",
+        "compute_driver": "libvirt.LibvirtDriver",
         "mkisofs_cmd": "genisoimage", "vif_plugging_is_fatal": False, "vif_plugging_timeout": 0,
         "heal_instance_info_cache_interval": -1, "reserved_host_memory_mb": 0,
         "log_dir": places.state / "logs", "log_file": f"nova-compute-{compute.name}.log",
         "shutdown_timeout": 0,
     }  # fmt: skip
     sections |= {
-        "api": {
-            "vendordata_providers": "StaticJSON,DynamicJSON",
-            "vendordata_dynamic_targets": f"cloud-init@http://127.0.0.1:{AGENT_PORT}/v1/vendordata",
-            "vendordata_dynamic_failure_fatal": True,
-            "vendordata_dynamic_connect_timeout": 5,
-            "vendordata_dynamic_read_timeout": 300,
-        },
+        "api": {"vendordata_dynamic_connect_timeout": 5},
         "vendordata_dynamic_auth": _account(),
         "compute": {"live_migration_wait_for_vif_plug": False},
         "libvirt": {
-            "virt_type": "qemu", "cpu_mode": "none", "images_type": "qcow2", "inject_partition": -2,
+            "virt_type": "qemu", "cpu_mode": "none", "inject_partition": -2,
             "hw_machine_type": "x86_64=pc", "live_migration_scheme": "tcp", "live_migration_with_native_tls": False,
             "live_migration_uri": "qemu+tcp://%s/system", "live_migration_inbound_addr": compute.address,
         },
@@ -214,6 +208,9 @@ def _nova_compute(places: Places, compute: Compute) -> None:
         # Its inspection calls a disk with a partition table "gpt", which is not the format that Glance names.
         "workarounds": {"disable_deep_image_inspection": True},
     }  # fmt: skip
+    for section, options in places.guide.settings("openstack-operator", "vendordata_providers").items():
+        sections[section] = {**sections.get(section, {}), **options}
+    sections["api"]["vendordata_dynamic_read_timeout"] = 300  # under emulation, beside others
     _write_nova(places.conf(f"nova-{compute.name}") / "nova.conf", sections)
 
 

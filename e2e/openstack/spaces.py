@@ -12,9 +12,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONTROLLER", "HIDDEN", "TENANT_NET", "Compute", "prepare_controller", "run"]
+__all__ = ["AUTHORITY", "CONTROLLER", "HIDDEN", "TENANT_NET", "Compute", "prepare_controller", "run"]
 
 CONTROLLER = "10.30.0.1"
+AUTHORITY = "10.31.0.1"  # an address of the controller's that hosts reach only by a route of their own
 TENANT_NET = "10.20.0"
 TENANT_BRIDGE = "br-tenant"
 _EMPTY, _COVERED = ("/tmp", "/run"), ("/etc", "/var/lib", "/var/cache")
@@ -31,9 +32,9 @@ exec sleep infinity
 _OWN = ("/etc/libvirt", "/etc/watchword", "/var/lib/libvirt", "/var/cache/libvirt", "/var/lib/nova")
 
 
-def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its output becomes part of the error when it fails."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+def run(*command: str | Path, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, ``text`` as its stdin; its output becomes part of the error when it fails."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, input=text)
     if check and done.returncode:
         raise RuntimeError(
             f"{' '.join(map(str, command))}: exit {done.returncode}: {(done.stderr + done.stdout)[-800:]}"
@@ -74,8 +75,11 @@ class Compute:
         command = ["unshare", "--net", "--mount", "--uts", "bash", "-c", script]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
-    def connect(self, holder: int) -> None:
-        """Two cables: one to the management network, one for tenants' machines, which ends in a bridge."""
+    def connect(self, holder: int, *, routed: bool) -> None:
+        """Two cables: one to the management network, one for tenants' machines, which ends in a bridge.
+
+        Only a host that is ``routed`` reaches the authority.
+        """
         inside = self.enter(holder)
         for kind, bridge in (("mgmt", "mgmt"), ("phys", "phys")):
             outer, inner = f"{kind}{self.number}", f"{kind}-in"
@@ -84,6 +88,8 @@ class Compute:
             run(*inside, "ip", "link", "set", inner, "up")
         run(*inside, "ip", "link", "set", "lo", "up")
         run(*inside, "ip", "address", "add", f"{self.address}/24", "dev", "mgmt-in")
+        if routed:
+            run(*inside, "ip", "route", "add", AUTHORITY, "via", CONTROLLER)
         run(*inside, "ip", "link", "add", TENANT_BRIDGE, "type", "bridge", "forward_delay", "0")
         run(*inside, "ip", "link", "set", TENANT_BRIDGE, "up")
         run(*inside, "ip", "link", "set", "phys-in", "master", TENANT_BRIDGE)
@@ -105,6 +111,7 @@ def prepare_controller(state: Path, computes: list[Compute]) -> None:
     Path("/etc/hosts").write_text("\n".join(["127.0.0.1 localhost", f"{CONTROLLER} controller", *hosts, ""]))
     run("hostname", "controller")
     run("ip", "link", "set", "lo", "up")
+    run("ip", "address", "add", f"{AUTHORITY}/32", "dev", "lo")
     for bridge, address in (("mgmt", CONTROLLER), ("phys", f"{TENANT_NET}.1")):
         run("ip", "link", "add", bridge, "type", "bridge", "forward_delay", "0")
         run("ip", "address", "add", f"{address}/24", "dev", bridge)

@@ -3,85 +3,60 @@
 from __future__ import annotations
 
 import json
-import ssl
-import subprocess
-import sys
+import shutil
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
 from e2e.openstack.cloud import Cloud
 from e2e.openstack.processes import listens, wait_until
-from e2e.openstack.settings import AGENT_PORT, STATUS_PORT
-from e2e.openstack.spaces import CONTROLLER, Compute
-from watchword.crypto.keylist import verify_chain
+from e2e.openstack.settings import IDENTITY, STATUS_URL
+from e2e.openstack.spaces import AUTHORITY, CONTROLLER, Compute
+from watchword.testing.commands import Answer, audit, fetch_keys, run_command, watchword
 from watchword.testing.emulated import EmulatedHost
 from watchword.testing.farm import EkAuthority, Farm
-from watchword.testing.world import profile_document, stack_from_recording
 
-__all__ = ["Answer", "Trust"]
+__all__ = ["NAME", "Answer", "Trust"]
 
-AUTHORITY_PORT = 8443
+NAME = "auditor"  # of the authority, as in the guides
+AUTHORITY_PORT, RELAY_PORT = 8443, 8444
 LEVELS = ("boot", "full")
-_INTERVAL = 20  # seconds between two attestations of a host
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a ``watchword`` command said: exit ``status``, its JSON ``document``, and ``said`` on stderr."""
-
-    status: int
-    document: dict[str, Any]
-    said: str
-
-    @property
-    def error(self) -> dict[str, Any]:
-        error = self.document.get("error", {})
-        return error if isinstance(error, dict) else {}
-
-    @property
-    def codes(self) -> list[str]:
-        """The code of the error and of all its findings."""
-        findings = [f"{f.get('clause')} {f.get('code')}" for f in self.error.get("findings", [])]
-        return [str(self.error.get("code", "")), *findings]
+_INTERVAL = 10  # seconds between two attestations of a host
+_SECONDS = 1500.0  # for a command: it may wait for a machine under emulation
 
 
 class Trust:
-    """Everything of ours; ``machines`` is the emulated hardware by the name of the compute host."""
+    """Everything of ours; ``machines`` is the emulated hardware by the name of the compute host.
 
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
+    The compute host ``far`` has no way to the authority but the relay, and asks the identity service who nova is.
+    """
+
+    def __init__(self, cloud: Cloud, far: str) -> None:
+        self._cloud, self._far, self._guide = cloud, far, cloud.places.guide
         self.folder = cloud.places.state / "watchword"
-        self.boots = cloud.places.checkout / "vectors" / "boots"
+        self.tenant = self.folder / "tenant"
+        self._boots = cloud.places.checkout / "vectors" / "boots"
         self._stack = ExitStack()
         self.machines: dict[str, EmulatedHost] = {}
+        ours = {key: value for key, value in cloud.environment.items() if not key.startswith("OS_")}
         self.environment = {
-            **cloud.environment,
-            "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+            **ours,
+            "PATH": f"{Path(watchword()[0]).parent}:/usr/sbin:/usr/bin:/sbin:/bin",
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_DATA_HOME": str(self.folder / "data"),
         }
-        self.profile = self.folder / "gold.json"
 
-    def command(self, *arguments: str | Path) -> list[str]:
-        return [sys.executable, "-m", "watchword", *map(str, arguments)]
-
-    def run(self, *arguments: str | Path, on: Compute | None = None, timeout: float = 1500) -> Answer:
-        """Run ``watchword ARGUMENTS --json`` on the tenant's machine, or ``on`` a host."""
-        command = self.command(*arguments, "--json")
+    def run(self, *arguments: str | Path, on: Compute | None = None) -> Answer:
+        """Run ``watchword ARGUMENTS --json`` in the tenant's folder, or ``on`` a host."""
+        command = watchword(*arguments, "--json")
         command = self._cloud.on(on, *command) if on else command
-        done = subprocess.run(
-            command, capture_output=True, timeout=timeout, env=self.environment, check=False, stdin=subprocess.DEVNULL
-        )
-        try:
-            document = json.loads(done.stdout or b"{}")
-        except ValueError:
-            document = {}
-        return Answer(done.returncode, document, done.stderr.decode(errors="replace").strip())
+        return run_command(command, self.environment, timeout=_SECONDS, cwd=self.tenant)
 
     def must(self, *arguments: str | Path, on: Compute | None = None) -> dict[str, Any]:
         """Run a command that has to succeed."""
@@ -94,92 +69,99 @@ class Trust:
 
     # -- bringing up ---------------------------------------------------------------------------------------------
 
-    def start(self, recordings: dict[str, str]) -> None:
+    def start(self, recordings: dict[str, str], image: Path) -> None:
         """Authority, TPMs in the state of ``recordings`` (compute host to recorded boot), agents, hooks, status."""
-        self.folder.mkdir()
+        self.tenant.mkdir(parents=True)
         makers = EkAuthority.create("End to end")
         self._authority()
-        profile = self._audit(makers)
+        profile_file = audit(self.must, self.tenant, makers, self._boots / "good", self.data)
+        profile = str(self.must("profile", "id", profile_file)["id"])
+        self.must("authority", "watch", "add", profile, "--data", self.data)
+        self._tenant(image)
         farm = self._stack.enter_context(Farm(0, authority=makers))
         ids = {}
         for compute in self._cloud.computes:
-            self.machines[compute.name] = EmulatedHost(farm.add(), self.boots / recordings[compute.name])
+            self.machines[compute.name] = EmulatedHost(farm.add(), self._boots / recordings[compute.name])
             ids[compute.name] = self._host(compute, makers)
         self._status(profile, ids)
         for compute in self._cloud.computes:
             self._agent(compute)
-        self.must("trust", "add", self.url, "--fingerprint", self.fingerprint, "--name", "demo")
 
     def stop(self) -> None:
         self._stack.close()
 
     def _authority(self) -> None:
-        data, ready = self.folder / "authority", self.folder / "authority-ready"
-        command = ["authority", "serve", "--data", data, "--listen", f"{CONTROLLER}:{AUTHORITY_PORT}"]
+        self.data, ready = self.folder / "authority", self.folder / "authority-ready"
+        command = ["authority", "serve", "--data", self.data, "--listen", f"{AUTHORITY}:{AUTHORITY_PORT}"]
         command += ["--ready-file", ready, "--name", "authority.example"]
-        self._cloud.daemons.start("authority", self.command(*command), self.environment)
+        self._start("authority", *command)
         wait_until("the authority", ready.exists, self._cloud.daemons, every=0.5)
         answer = json.loads(ready.read_text())
-        self.url, self.fingerprint, self.data = str(answer["url"]), str(answer["fingerprint"]), data
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the fingerprint below is the check
-        with urllib.request.urlopen(f"{self.url}/v1/keys", context=context, timeout=60) as response:
-            document = response.read()
-        self.keys_file = self.folder / "keys.json"
-        self.keys_file.write_bytes(document)
-        verify_chain([json.dumps(envelope).encode() for envelope in json.loads(document)["keys"]], self.fingerprint)
+        self.url, self.fingerprint = str(answer["url"]), str(answer["fingerprint"])
+        fetch_keys(self.url, self.fingerprint, self.folder / "keys.json")
+        self._start("relay", "relay", "serve", "--authority", self.url, "--listen", f"{CONTROLLER}:{RELAY_PORT}")
+        wait_until("the relay", lambda: listens(CONTROLLER, RELAY_PORT), self._cloud.daemons, every=0.5)
 
-    def _audit(self, makers: EkAuthority) -> str:
-        root, stack = self.folder / "maker-root.der", self.folder / "stack.json"
-        root.write_bytes(makers.root)
-        stack.write_bytes(stack_from_recording(self.boots / "good", name="compute-host", version="2026.11"))
-        self.profile.write_bytes(profile_document(stacks=["compute-host"]))
-        self.must("authority", "anchor", "add", root, "--class", "virtual", "--data", self.data)
-        self.must("authority", "stack", "add", stack, "--unendorsed", "--data", self.data)
-        self.must("authority", "profile", "add", self.profile, "--data", self.data)
-        profile = str(self.must("profile", "id", self.profile)["id"])
-        self.must("authority", "watch", "add", profile, "--data", self.data)
-        return profile
-
-    @property
-    def _pinned(self) -> str:
-        return f'[authority]\nurl = "{self.url}"\nkeys = "{self.keys_file}"\nfingerprint = "{self.fingerprint}"\n'
+    def _tenant(self, image: Path) -> None:
+        """A tenant as the guide has it: a pinned authority, a profile, an image, user-data with a key, clouds.yaml."""
+        self.must("trust", "add", self.url, "--fingerprint", self.fingerprint, "--name", NAME)
+        (self.tenant / "guest.img").symlink_to(image)
+        (self.tenant / "clouds.yaml").write_text(self._cloud.clouds())
+        key = Ed25519PrivateKey.generate()
+        self.ssh_key = self.tenant / "id_ed25519"
+        self.ssh_key.touch(mode=0o600)
+        self.ssh_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        text = self._guide.block("openstack-tenant", "yaml", "ssh_authorized_keys")
+        own = text.replace("ssh-ed25519 AAAA…", public) + "disable_root: false\n"  # the acts look at what is root's
+        (self.tenant / "user-data").write_text(own)
 
     def _host(self, compute: Compute, makers: EkAuthority) -> str:
         """Settings, enrolment and the hook of one host; its id."""
         machine, folder = self.machines[compute.name], compute.file("/etc/watchword")
         (folder / "intermediate.der").write_bytes(makers.intermediates[0])
         (folder / "state").mkdir()
+        shutil.copy(self.folder / "config" / "watchword" / "authorities" / f"{NAME}.json", folder / "authority.json")
+        far = compute.name == self._far
         (folder / "agent.toml").write_text(
-            self._pinned + f'[tpm]\naddress = "{machine.tpm_address}"\nevent_log = "{machine.event_log_path}"\n'
-            f'runtime_log = "{machine.ima_log_path}"\nintermediates = ["/etc/watchword/intermediate.der"]\n'
-            '[host]\nstate = "/etc/watchword/state"\n'
-            f'[serve]\nlisten = "127.0.0.1:{AGENT_PORT}"\ndeadline = 280\non_refusal = "fail"\n'
-            f"[status]\nrank = {len(LEVELS)}\ninterval = {_INTERVAL}\nmax_age = 600\n"
+            self._guide.packaged_settings(
+                "agent.toml",
+                authority={"relay": f"http://{CONTROLLER}:{RELAY_PORT}"} if far else {},
+                tpm={
+                    "address": machine.tpm_address,
+                    "event_log": str(machine.event_log_path),
+                    "runtime_log": str(machine.ima_log_path),
+                    "intermediates": ["/etc/watchword/intermediate.der"],
+                },
+                host={"state": "/etc/watchword/state"},
+                serve={"deadline": 280, "on_refusal": "fail", **({"keystone": IDENTITY} if far else {})},
+                status={"rank": len(LEVELS), "interval": _INTERVAL, "report": STATUS_URL},
+            )
         )
-        enrolled = self.must("agent", "enrol", "--config", "/etc/watchword/agent.toml", on=compute)
-        self.must("libvirt", "install-hook", on=compute)
+        enrolled = self.must("agent", "enrol", on=compute)
+        self.must(*self._guide.command("openstack-operator", "libvirt install-hook"), on=compute)
         self._cloud.restart_libvirtd(compute)
         return str(enrolled["host_id"])
 
     def _status(self, profile: str, ids: dict[str, str]) -> None:
-        settings = self.folder / "status.toml"
-        hosts = "".join(f'{name} = "{host_id}"\n' for name, host_id in ids.items())
-        settings.write_text(
-            self._pinned + f'[service]\nlisten = "{CONTROLLER}:{STATUS_PORT}"\nprofile = "{profile}"\n'
-            f"levels = {json.dumps(LEVELS)}\ninterval = 3\n[hosts]\n{hosts}"
-        )
-        command = self.command("openstack", "status", "--config", settings)
-        self._cloud.daemons.start("watchword-status", command, self.environment)
-        wait_until("the status service", lambda: listens(CONTROLLER, STATUS_PORT), self._cloud.daemons, every=0.5)
+        folder = Path("/etc/watchword")
+        shutil.copy(self.folder / "config" / "watchword" / "authorities" / f"{NAME}.json", folder / "authority.json")
+        service = {"listen": STATUS_URL.removeprefix("http://"), "profile": profile, "levels": LEVELS, "interval": 3}
+        (folder / "status.toml").write_text(self._guide.packaged_settings("status.toml", service=service, hosts=ids))
+        self._start("watchword-status", "openstack", "status")
+        wait_until("the status service", lambda: listens(CONTROLLER, 8450), self._cloud.daemons, every=0.5)
 
     def _agent(self, compute: Compute) -> None:
-        command = self._cloud.on(compute, *self.command("agent", "serve", "--config", "/etc/watchword/agent.toml"))
-        self._cloud.daemons.start(f"watchword-agent-{compute.name}", command, self.environment)
+        self._cloud.daemons.start(
+            f"watchword-agent-{compute.name}", self._cloud.on(compute, *watchword("agent", "serve")), self.environment
+        )
+
+    def _start(self, name: str, *arguments: str | Path) -> None:
+        self._cloud.daemons.start(name, watchword(*arguments), self.environment)
 
     def statuses(self) -> dict[str, Any]:
         """What the status service knows of the hosts."""
-        with urllib.request.urlopen(f"http://{CONTROLLER}:{STATUS_PORT}/v1/hosts", timeout=20) as response:
+        with urllib.request.urlopen(f"{STATUS_URL}/v1/hosts", timeout=20) as response:
             hosts: dict[str, Any] = json.loads(response.read())["hosts"]
         return hosts
 
@@ -192,4 +174,4 @@ class Trust:
         self._await(f"the loss of level of {name}", name, lambda rank: rank < len(LEVELS))
 
     def _await(self, what: str, name: str, agrees: Callable[[int], bool]) -> None:
-        wait_until(what, lambda: agrees(int(self.statuses()[name]["rank"])), self._cloud.daemons, every=2)
+        wait_until(what, lambda: agrees(int(self.statuses()[name]["rank"])), self._cloud.daemons, every=1)

@@ -18,6 +18,7 @@ import pytest
 
 from watchword.authority.access import Access
 from watchword.authority.app import Services, create_app
+from watchword.authority.console import Console
 from watchword.authority.keyring import Keyring, KeyringSource
 from watchword.authority.limits import Limits
 from watchword.authority.server import Address, bind, make_server
@@ -84,7 +85,7 @@ def authority_in(
     answers = Answers()
     with Store.open(directory / "store.sqlite3") as store:
         services = Services(
-            answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds, access or Access()
+            answers, store, KeyringSource(ring), lambda: NOW, limits, witness_seconds, access=access or Access()
         )
         with serving(services, ring, client_ca) as address:
             context = ssl.create_default_context(cadata=ring.key_list.tls_ca)
@@ -98,11 +99,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @contextmanager
-def serving(services: Services, ring: Keyring, client_ca: Path | None = None) -> Iterator[Address]:
+def serving(
+    services: Services, ring: Keyring, client_ca: Path | None = None, console: Console | None = None
+) -> Iterator[Address]:
     """The service on a free port of loopback."""
     listener, address = bind(Address("127.0.0.1", 0))
     ready = threading.Event()
-    server = make_server(create_app(services), ring, ready.set, client_ca=client_ca)
+    server = make_server(create_app(services, console), ring, ready.set, client_ca=client_ca)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:

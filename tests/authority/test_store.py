@@ -565,7 +565,7 @@ def test_the_survey_counts_hosts_by_how_they_stand(store: Store) -> None:
     assert {(count.standing, count.level, count.hosts) for count in found.hosts} == {
         ("trusted", "full", 1),
         ("stale", "", 1),
-        ("failed", "", 1),
+        ("revoked", "", 1),
         ("unknown", "", 1),
     }
     assert (found.log, found.witnessed, found.rows["hosts"]) == ((1, NOW), (1, NOW), 4)

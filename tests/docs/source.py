@@ -26,6 +26,7 @@ PASSED_ON = {
     "tenant.verdict:_reasons": set(),
     "verify.der:Der.fail": set(),  # the code of whoever reads
     "agent.tpm.errors:tpm_error": {"tpm-refused"},
+    "cli.authority_remote:_error": set(),  # http-status, as tenant.client has it
     "cli.explain_input:*": set(),
 }
 _ERRORS = {"WatchwordError", "UsageError", "Unavailable", "MalformedError", "TpmError", "_Meaning"}

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 REASONS = {
     "good-launch": "nothing: this is how it should be",
+    "forced-migration": "the hook on cmp1: ",
     "stop-and-start": "the hook: ",
     "hard-reboot": "the hook: ",
-    "forced-migration": "the hook on cmp1: ",
     "rescue": "the agent: launch-detour: ",
     "rebuild": "the agent: token-used-up: ",
     "rebuild-same-image": "the agent: token-used-up: ",
@@ -23,6 +23,7 @@ REASONS = {
     "filter-removed": "V4 launch-refused, E2 stack-none",
     "metadata-edited": "the agent: token-unopenable: ",
     "image-swapped": "the agent: inputs-differ: ",
+    "leaks": "nothing to find in ",
 }
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from faults import environment, killing
 from faults.judge import look_at_log, violations
 from faults.load import Token
 from faults.outcome import Outcome, Unable
 from faults.service import Service
+
+from faults import environment, killing
 
 QUICK = [(killing.at_any_moment, 2), (environment.disk_full, 1), (environment.clock_jumps, 1)]
 

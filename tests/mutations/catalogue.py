@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import decision, identity, logs, openstack, quote, shares, stacks
+from . import decision, identity, keys, logs, openstack, quote, shares, stacks
 from .mutation import Mutation
 
 __all__ = ["MUTATIONS"]
 
 MUTATIONS: tuple[Mutation, ...] = tuple(
-    mutation for table in (identity, quote, logs, decision, shares, stacks, openstack) for mutation in table.MUTATIONS
+    mutation
+    for table in (identity, quote, logs, decision, shares, stacks, openstack, keys)
+    for mutation in table.MUTATIONS
 )

@@ -236,14 +236,19 @@ class Admin:
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
-    def change_keys(self, act: str, ring: Keyring, change: Callable[[int], Keyring]) -> Keyring:
-        """Rotate keys with one of the methods of ``ring``.
+    def change_keys(
+        self, act: str, ring: Keyring, change: Callable[[int], Keyring], *, requested: bool = False
+    ) -> Keyring:
+        """Change keys with one of the methods of ``ring``; ``requested`` when the root must sign that elsewhere first.
 
         The record comes first and tells the list that the change starts from: killed in between, there is an entry
         about a rotation that did not happen, never a rotation without an entry.
         """
         with self.store.transaction() as tx:
-            self._record(tx, act, ring.fingerprint, from_version=ring.key_list.version)
+            if requested:
+                self._record(tx, "keys-request", ring.fingerprint, from_version=ring.key_list.version, change=act)
+            else:
+                self._record(tx, act, ring.fingerprint, from_version=ring.key_list.version)
         return change(self.now)
 
     def _record(self, tx: Transaction, act: str, subject: str, **details: Any) -> None:

@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from watchword.authority.limits import Intake, Limits, Rate
 from watchword.authority.log import PublicLog
 from watchword.authority.problems import Problem, handlers
 from watchword.authority.readiness import Readiness
+from watchword.authority.retention import Retention, forget_old
 from watchword.authority.routes.admin import admin_routes
 from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.health import get_health, get_ready
@@ -39,9 +41,13 @@ from watchword.authority.telemetry.metrics import Metrics
 from watchword.authority.witness import Witnesses
 from watchword.errors import WatchwordError
 
+if TYPE_CHECKING:  # only who serves it loads its templates
+    from watchword.authority.console import Console
+
 __all__ = ["MessageHandler", "Services", "create_app"]
 
 PRUNE_SECONDS: Final = 60
+PRUNE_STEPS: Final = 5  # transactions of a few hundred rows each time
 WITNESS_SECONDS: Final = 5
 
 
@@ -61,8 +67,8 @@ class Services:
     """What the routes work with; ``keyring`` returns the keys as they are now, ``clock`` Unix seconds.
 
     Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``. ``tell`` hears of everything
-    that happens, ``metrics`` counts requests when there are any. ``access`` says who people are; without it nobody is
-    anybody.
+    that happens, ``metrics`` counts requests when there are any; ``retention`` is for how long things are kept.
+    ``access`` says who people are; without it nobody is anybody.
     """
 
     launches: MessageHandler
@@ -74,14 +80,15 @@ class Services:
     tell: Tell = journal.tell
     metrics: Metrics | None = None
     access: Access = field(default_factory=Access)
+    retention: Retention = field(default_factory=Retention)
     log: PublicLog = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log", PublicLog(self.store))
 
 
-def create_app(services: Services) -> Starlette:
-    """The application; the caller closes the store when it is done."""
+def create_app(services: Services, console: Console | None = None) -> Starlette:
+    """The application, with ``console`` if there is one; the caller closes the store when it is done."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -99,6 +106,8 @@ def create_app(services: Services) -> Starlette:
         )
         tasks = [asyncio.create_task(chore) for chore in chores]
         yield
+        if console is not None:
+            await asyncio.to_thread(console.dry_runs.stop)
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -123,6 +132,7 @@ def create_app(services: Services) -> Starlette:
             Route("/v1/checkpoint", get_newest_checkpoint, methods=["GET"]),
             Route("/checkpoint", get_checkpoint, methods=["GET"]),
             Route("/tile/{path:path}", get_tile, methods=["GET"]),
+            *(console.routes() if console is not None else ()),
         ],
         exception_handlers=handlers,
         middleware=[Middleware(Counting, metrics=services.metrics)] if services.metrics is not None else [],
@@ -131,6 +141,7 @@ def create_app(services: Services) -> Starlette:
     app.router.redirect_slashes = False
     app.state.services = services
     app.state.access = services.access
+    app.state.console = console
     app.state.readiness = _readiness(services)
     return app
 
@@ -151,6 +162,9 @@ def _prune(services: Services) -> None:
         count = tx.prune_nonces(services.clock())
     if count:
         services.tell(PruneEvent("nonces", count))
+    # A little at a time: decisions wait for the same lock, and the next minute comes.
+    for kind, count in islice(forget_old(services.store, services.retention, services.clock()), PRUNE_STEPS):
+        services.tell(PruneEvent(str(kind), count))
 
 
 async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object], tell: Tell) -> None:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from watchword.authority.keyfiles import make_private_directory, write_file
 from watchword.authority.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Store
+from watchword.crypto.root_request import RootRequest
 from watchword.errors import UsageError
 
 __all__ = ["ACCESS_FILE", "DATABASE_FILE", "DataDirectory", "store_of"]
@@ -47,6 +50,31 @@ class DataDirectory:
             )
         make_private_directory(path)
         ring = Keyring.load(path / "keyring", passphrase=passphrase)
+        return cls(path, ring, _open_store(path, database))
+
+    @classmethod
+    def create(
+        cls, path: Path, *, authority: str, now: int, passphrase: bytes | None, database: DatabaseUrl | None = None
+    ) -> Self:
+        """A new one, called ``authority``. Raises :class:`UsageError` (``keyring-exists``), and as :meth:`open`."""
+        make_private_directory(path)
+        ring = Keyring.create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
+        return cls(path, ring, _open_store(path, database))
+
+    @staticmethod
+    def create_unsigned(
+        path: Path, *, authority: str, now: int, root: Ed25519PublicKey, passphrase: bytes | None
+    ) -> RootRequest:
+        """A new authority whose ``root`` key is kept elsewhere, and what that must sign before it can be opened."""
+        make_private_directory(path)
+        return Keyring.create_unsigned(path / "keyring", authority=authority, now=now, root=root, passphrase=passphrase)
+
+    @classmethod
+    def install_first(
+        cls, path: Path, request: RootRequest, *, passphrase: bytes | None, database: DatabaseUrl | None = None
+    ) -> Self:
+        """Put the first list of keys in force, which the root has signed. Raises as :meth:`Keyring.install` does."""
+        ring = Keyring.install(path / "keyring", request, passphrase=passphrase)
         return cls(path, ring, _open_store(path, database))
 
     @classmethod

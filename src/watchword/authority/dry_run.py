@@ -7,21 +7,17 @@ from dataclasses import dataclass, replace
 
 from watchword.authority.admission import counted_signers
 from watchword.authority.endorsement import endorser_keys, open_stack
+from watchword.authority.on_file import verify_kept
 from watchword.authority.snapshot import Snapshots
 from watchword.authority.store import Host, KeptEvidence, Store
-from watchword.errors import Finding, MalformedError, Rejected, UsageError
-from watchword.launch.on_file import verify_record
+from watchword.errors import Finding, Rejected, UsageError
 from watchword.policy.dry_run import HostChange, Rules, compare, unknown
 from watchword.policy.profile import Profile
 from watchword.policy.release import StackRelease
 from watchword.policy.stack import CompiledStack
-from watchword.verify.ak import restore_ak
 from watchword.verify.known_files import KnownFiles
 
 __all__ = ["Plan", "dry_run", "open_release", "rules_of"]
-
-_RUNTIME_PCR = 10
-_NOT_KEPT = Finding("D6", "runtime-log-part", "the runtime log of this host is not on file as a whole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +89,8 @@ def dry_run(
 
 
 def _try(host: Host, kept: KeptEvidence, before: Rules, after: Rules, now: int, known: KnownFiles) -> HostChange:
-    quoted = {pcr for selection in kept.record.selections[:1] for pcr in selection.pcrs}
     try:
-        if _RUNTIME_PCR in quoted and not kept.record.entries:
-            raise Rejected(_NOT_KEPT)
-        ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
-        verified = verify_record(kept.record, ak, kept.event_log, kept.ima_log, known)
+        verified = verify_kept(host, kept, known)
     except Rejected as refusal:
         return unknown(host.host_id, refusal)
-    except MalformedError as error:
-        return unknown(host.host_id, Rejected(Finding("C1", "evidence-malformed", error.message)))
     return compare(verified, before, after, now)

@@ -28,6 +28,7 @@ from watchword.errors import UsageError
 
 __all__ = [
     "PrivateKey",
+    "encode_key",
     "make_private_directory",
     "read_ed25519",
     "read_p256",
@@ -82,8 +83,13 @@ def write_key(directory: Path, kind: str, key: PrivateKey, passphrase: bytes | N
     """Write ``key`` as a new file ``<kind>-<digest>.pem`` and return that name."""
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     name = f"{kind}-{hashlib.sha256(public).hexdigest()[:_SHOWN]}.pem"
-    write_file(directory / name, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase)))
+    write_file(directory / name, encode_key(key, passphrase))
     return name
+
+
+def encode_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    """``key`` as a PEM file has it, encrypted when there is a ``passphrase``."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase))
 
 
 def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:

@@ -7,8 +7,6 @@ dead weight and removed at the next change. The layout is described in ``docs/re
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +16,12 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.authority import tls
 from watchword.authority.keyfiles import (
+    encode_key,
     make_private_directory,
     read_ed25519,
     read_p256,
@@ -30,42 +29,21 @@ from watchword.authority.keyfiles import (
     write_file,
     write_key,
 )
+from watchword.authority.manifest import FORMAT, MANIFEST, Manifest, Pending, changing, commit, read_manifest, stamp
 from watchword.crypto import keylist
 from watchword.crypto.keylist import KeyList
+from watchword.crypto.root_request import RootRequest
 from watchword.crypto.token import sealing_key_id
-from watchword.errors import UsageError
+from watchword.errors import Finding, Rejected, UsageError
 
 __all__ = ["Keyring", "KeyringSource"]
 
-MANIFEST: Final = "keyring.json"
 MAX_SEALING: Final = 32  # the newest and those that still open old tokens
-_FORMAT: Final = "watchword-keyring/1"
-_LOCK: Final = ".lock"
-
-
-class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: str
-    fingerprint: str  # of the first root: what tenants pin
-    root: str
-    signing: str
-    log: str
-    sealing: tuple[str, ...]  # newest first
-    mac: str
-    pseudonym: str
-    tls_ca: str
-    tls_server: str
-    tls_chain: str  # PEM file: server certificate, then the authority's
-    lists: tuple[str, ...]  # signed key lists, oldest first
-
-    def files(self) -> frozenset[str]:
-        """Every file that this manifest needs."""
-        plain = (self.mac, self.pseudonym, self.tls_ca, self.tls_server, self.tls_chain)
-        return frozenset((self.root, self.signing, self.log, *plain, *self.sealing))
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys in force, loaded. The root key stays on disk: only a rotation reads it.
+    """The keys in force, loaded. The root key stays where it is: only a change of keys needs it.
 
     ``sealing_keys`` maps 4-byte key ids to keys, newest first; ``log_key`` signs checkpoints of the log;
     ``mac_key`` (32 bytes) authenticates challenges and enrolment cookies; ``pseudonym_key`` (32 bytes) turns host ids
@@ -82,8 +60,9 @@ class Keyring:
     key_list: KeyList
     chain: tuple[bytes, ...] = field(repr=False)
     fingerprint: str
-    _manifest: _Manifest = field(repr=False)
+    _manifest: Manifest = field(repr=False)
     _passphrase: bytes | None = field(repr=False)
+    _by_request: bool = False
 
     @classmethod
     def create(cls, directory: Path, *, authority: str, now: int, passphrase: bytes | None = None) -> Self:
@@ -92,12 +71,19 @@ class Keyring:
         ``authority`` is the name that receipts and certificates show. Raises :class:`UsageError`
         (``keyring-exists``) when there is one already.
         """
-        make_private_directory(directory)
-        with _changing(directory):
-            if (directory / MANIFEST).exists():
-                raise UsageError("keyring-exists", f"{directory} has a keyring already")
-            _commit(directory, _fresh(directory, authority, now, passphrase))
+        _create(directory, authority, now, passphrase, None)
         return cls.load(directory, passphrase=passphrase)
+
+    @classmethod
+    def create_unsigned(
+        cls, directory: Path, *, authority: str, now: int, root: Ed25519PublicKey, passphrase: bytes | None = None
+    ) -> RootRequest:
+        """Like :meth:`create` for a ``root`` key that is kept elsewhere, which must sign what is returned.
+
+        Until :meth:`install` the keyring cannot be loaded.
+        """
+        _create(directory, authority, now, passphrase, root)
+        return cls.requested(directory)
 
     @classmethod
     def open_or_create(cls, directory: Path, *, authority: str, now: int, passphrase: bytes | None = None) -> Self:
@@ -114,16 +100,22 @@ class Keyring:
     def load(cls, directory: Path, *, passphrase: bytes | None = None) -> Self:
         """Read the keyring in ``directory`` and check that its key lists lead from the first root to the keys here.
 
-        Raises :class:`UsageError` (``keyring-missing``, ``keyring-format``, ``key-…``).
+        Raises :class:`UsageError` (``keyring-missing``, ``keyring-format``, ``keyring-unsigned``, ``key-…``).
         """
         for _ in range(3):  # a rotation may remove a file between our reading of the manifest and of the file
-            manifest = _read_manifest(directory)
+            manifest = read_manifest(directory)
+            if not manifest.lists:
+                raise UsageError(
+                    "keyring-unsigned",
+                    f"the root key has not signed the keys in {directory} yet",
+                    hint="sign the request where the root key is, then: watchword authority keys install FILE",
+                )
             with suppress(FileNotFoundError):
                 return cls._load(directory, manifest, passphrase)
         raise UsageError("keyring-format", f"a key file that {directory / MANIFEST} names is missing")
 
     @classmethod
-    def _load(cls, directory: Path, manifest: _Manifest, passphrase: bytes | None) -> Self:
+    def _load(cls, directory: Path, manifest: Manifest, passphrase: bytes | None) -> Self:
         sealing = [read_x25519(directory / name, passphrase) for name in manifest.sealing]
         chain = tuple(text.encode() for text in manifest.lists)
         ring = cls(
@@ -168,8 +160,8 @@ class Keyring:
         """This keyring with a server certificate that is good for ``names``; issued anew only when it must be."""
         if tls.covers(self.tls_files[0].read_text(), names, now):
             return self
-        with _changing(self.directory):
-            manifest = _read_manifest(self.directory)
+        with changing(self.directory):
+            manifest = read_manifest(self.directory)
             ca_key = read_p256(self.directory / manifest.tls_ca, self._passphrase)
             server = tls.new_key()
             chain = tls.issue_server(server, names, self.key_list.tls_ca, ca_key, now)
@@ -178,10 +170,20 @@ class Keyring:
                 tls_server=write_key(self.directory, "tls-server", server, self._passphrase),
                 tls_chain=_write_chain(self.directory, chain),
             )
-            _commit(self.directory, manifest)
+            commit(self.directory, manifest)
         return self.load(self.directory, passphrase=self._passphrase)
 
     # -- rotation -----------------------------------------------------------------------------------------------
+
+    @property
+    def root_is_here(self) -> bool:
+        """Whether the root key is one of our files, and not kept elsewhere."""
+        return self._manifest.root is not None
+
+    @property
+    def pending(self) -> str | None:
+        """The act that waits for the root's signature, if one does."""
+        return self._manifest.pending.act if self._manifest.pending else None
 
     def rotate_signing(self, now: int) -> Self:
         """A new key for receipts; the old one is kept in the list, so that its receipts stay good."""
@@ -192,67 +194,160 @@ class Keyring:
                 signing=(key.public_key(),),
                 retired_signing=(*old.signing, *old.retired_signing),
             )
-            manifest = msgspec.structs.replace(
-                manifest, signing=write_key(self.directory, "signing", key, self._passphrase)
-            )
-            self._commit_list(manifest, named, now)
+            name = write_key(self.directory, "signing", key, self._passphrase)
+            self._put("keys-rotate-signing", msgspec.structs.replace(manifest, signing=name), named, now)
         return self.load(self.directory, passphrase=self._passphrase)
 
     def rotate_log(self, now: int) -> Self:
         """A new key for checkpoints of the log; what the old one signed stays good. Tell the witnesses."""
         with self._rotating() as (manifest, old):
             key = Ed25519PrivateKey.generate()
-            manifest = msgspec.structs.replace(manifest, log=write_key(self.directory, "log", key, self._passphrase))
-            self._commit_list(manifest, replace(old, log=(key.public_key(), *old.log)), now)
+            name = write_key(self.directory, "log", key, self._passphrase)
+            named = replace(old, log=(key.public_key(), *old.log))
+            self._put("keys-rotate-log", msgspec.structs.replace(manifest, log=name), named, now)
         return self.load(self.directory, passphrase=self._passphrase)
 
     def rotate_sealing(self, now: int) -> Self:
         """A new key that tokens and requests are sealed to; old ones still open until :meth:`drop_sealing`."""
         with self._rotating() as (manifest, old):
-            if len(old.sealing) >= MAX_SEALING:
-                raise UsageError(
-                    "keyring-full", f"there are {MAX_SEALING} sealing keys", hint="drop the old ones first"
-                )
-            key = _new_sealing(sealing_key_id(known) for known in old.sealing)
-            name = write_key(self.directory, "sealing", key, self._passphrase)
-            manifest = msgspec.structs.replace(manifest, sealing=(name, *manifest.sealing))
-            self._commit_list(manifest, replace(old, sealing=(key.public_key(), *old.sealing)), now)
+            manifest, named = self._new_sealing(manifest, old)
+            self._put("keys-rotate-sealing", manifest, named, now)
         return self.load(self.directory, passphrase=self._passphrase)
+
+    def _new_sealing(self, manifest: Manifest, old: KeyList) -> tuple[Manifest, KeyList]:
+        if len(old.sealing) >= MAX_SEALING:
+            raise UsageError("keyring-full", f"there are {MAX_SEALING} sealing keys", hint="drop the old ones first")
+        key = _new_sealing(sealing_key_id(known) for known in old.sealing)
+        name = write_key(self.directory, "sealing", key, self._passphrase)
+        manifest = msgspec.structs.replace(manifest, sealing=(name, *manifest.sealing))
+        return manifest, replace(old, sealing=(key.public_key(), *old.sealing))
 
     def drop_sealing(self, now: int) -> Self:
         """Forget all sealing keys but the newest: tokens sealed to the others can never be opened again."""
         with self._rotating() as (manifest, old):
             manifest = msgspec.structs.replace(manifest, sealing=manifest.sealing[:1])
-            self._commit_list(manifest, replace(old, sealing=old.sealing[:1]), now)
+            self._put("keys-drop-sealing", manifest, replace(old, sealing=old.sealing[:1]), now)
         return self.load(self.directory, passphrase=self._passphrase)
 
     def rotate_root(self, now: int) -> Self:
         """A new root key, introduced by a list that the old and the new root both sign; the old one is forgotten."""
         with self._rotating() as (manifest, old):
+            if manifest.root is None:
+                raise _root_is_elsewhere("name the public half of a new one as well: --new-root FILE")
             key = Ed25519PrivateKey.generate()
             old_root = read_ed25519(self.directory / manifest.root, self._passphrase)
             manifest = msgspec.structs.replace(manifest, root=write_key(self.directory, "root", key, self._passphrase))
-            self._commit_list(manifest, replace(old, root=key.public_key()), now, old_root)
+            self._put("keys-rotate-root", manifest, replace(old, root=key.public_key()), now, old_root)
         return self.load(self.directory, passphrase=self._passphrase)
 
+    def check_changeable(self) -> None:
+        """Raise :class:`UsageError` (``root-request-pending``, ``root-offline``) when keys cannot be changed now."""
+        if self.pending:
+            raise UsageError(
+                "root-request-pending",
+                f"{self.pending} still waits for the root's signature",
+                hint="install it with 'watchword authority keys install', or give it up with '… keys cancel'",
+            )
+        if not self.root_is_here and not self._by_request:
+            raise _root_is_elsewhere("add --request FILE and sign that file where the root key is")
+
     @contextmanager
-    def _rotating(self) -> Iterator[tuple[_Manifest, KeyList]]:
+    def _rotating(self) -> Iterator[tuple[Manifest, KeyList]]:
         # Read again under the lock: another administrator may have rotated since this keyring was loaded.
-        with _changing(self.directory):
+        with changing(self.directory):
             now_on_disk = self.load(self.directory, passphrase=self._passphrase)
             if len(now_on_disk.chain) >= keylist.MAX_CHAIN:
                 raise UsageError("keyring-full", f"the chain of key lists has its {keylist.MAX_CHAIN} entries")
+            replace(now_on_disk, _by_request=self._by_request).check_changeable()
             yield now_on_disk._manifest, now_on_disk.key_list
 
-    def _commit_list(
-        self, manifest: _Manifest, named: KeyList, now: int, old_root: Ed25519PrivateKey | None = None
+    def _put(
+        self, act: str, manifest: Manifest, named: KeyList, now: int, old_root: Ed25519PrivateKey | None = None
     ) -> None:
-        roots = [read_ed25519(self.directory / manifest.root, self._passphrase)]
-        if old_root is not None:
-            roots.insert(0, old_root)
+        """Sign the next list and put it in force; or, when a root is missing, leave it to wait for that."""
+        here = [read_ed25519(self.directory / manifest.root, self._passphrase)] if manifest.root else []
+        roots = [*([old_root] if old_root else []), *here]
         named = replace(named, version=named.version + 1, issued=now, envelope=b"")
-        signed = keylist.sign(named, roots).decode()
-        _commit(self.directory, msgspec.structs.replace(manifest, lists=(*manifest.lists, signed)))
+        envelope = keylist.sign(named, roots).decode()
+        if here:
+            commit(self.directory, msgspec.structs.replace(manifest, lists=(*manifest.lists, envelope)))
+            return
+        pending = Pending(act, envelope, manifest)
+        commit(self.directory, msgspec.structs.replace(read_manifest(self.directory), pending=pending))
+
+    # -- a root that is kept elsewhere ------------------------------------------------------------------------------
+
+    def by_request(self) -> Self:
+        """This keyring, for changes that only prepare what the root must sign: see :meth:`requested`."""
+        return replace(self, _by_request=True)
+
+    def rotate_root_to(self, new: Ed25519PublicKey, now: int) -> Self:
+        """Prepare the change to the root key ``new``, which is kept elsewhere; signed by ours when it is here."""
+        with self._rotating() as (manifest, old):
+            ours = read_ed25519(self.directory / manifest.root, self._passphrase) if manifest.root else None
+            manifest = msgspec.structs.replace(manifest, root=None)
+            self._put("keys-rotate-root", manifest, replace(old, root=new), now, ours)
+        return self.load(self.directory, passphrase=self._passphrase)
+
+    @staticmethod
+    def requested(directory: Path) -> RootRequest:
+        """What the root must sign. Raises :class:`UsageError` (``root-request-none``) when nothing waits."""
+        manifest = read_manifest(directory)
+        pending = _pending(manifest)
+        return RootRequest(manifest.lists[-1].encode() if manifest.lists else None, pending.proposed.encode())
+
+    @classmethod
+    def install(cls, directory: Path, request: RootRequest, *, passphrase: bytes | None = None) -> Self:
+        """Put in force what waited, once the roots have signed it.
+
+        Raises :class:`UsageError` (``root-request-none``); :class:`Rejected` (K6 ``root-request-other``: it is not
+        what waits here; K1 and K2 when signatures are missing or wrong).
+        """
+        with changing(directory):
+            manifest = read_manifest(directory)
+            pending, lists = _check_signed(manifest, request)
+            then = msgspec.structs.replace(
+                pending.then,
+                lists=lists,
+                tls_server=manifest.tls_server,  # may have been issued anew while we waited
+                tls_chain=manifest.tls_chain,
+            )
+            commit(directory, then)
+        return cls.load(directory, passphrase=passphrase)
+
+    def check_install(self, request: RootRequest) -> str:
+        """What :meth:`install` would do: the name of the act. Raises as that does."""
+        return _check_signed(self._manifest, request)[0].act
+
+    def cancel(self) -> Self:
+        """Give up what waits for the root's signature. Raises :class:`UsageError` (``root-request-none``)."""
+        with changing(self.directory):
+            manifest = read_manifest(self.directory)
+            _pending(manifest)
+            commit(self.directory, msgspec.structs.replace(manifest, pending=None))
+        return self.load(self.directory, passphrase=self._passphrase)
+
+    def check_exportable(self, file: Path) -> None:
+        """Raise :class:`UsageError` (``root-offline``, ``file-exists``) when :meth:`export_root` would."""
+        if not self.root_is_here:
+            raise _root_is_elsewhere("there is nothing to export")
+        if file.exists():
+            raise UsageError("file-exists", f"{file} is there already")
+
+    def export_root(self, file: Path, passphrase: bytes) -> Self:
+        """Move the root key into ``file``, encrypted with ``passphrase``; this keyring has none from then on.
+
+        Raises :class:`UsageError` (``root-offline``, ``file-exists``).
+        """
+        self.check_exportable(file)
+        with changing(self.directory):
+            manifest = read_manifest(self.directory)
+            if manifest.root is None:
+                raise _root_is_elsewhere("there is nothing to export")
+            write_file(file, encode_key(read_ed25519(self.directory / manifest.root, self._passphrase), passphrase))
+            read_ed25519(file, passphrase)  # it opens: only now is ours forgotten
+            commit(self.directory, msgspec.structs.replace(manifest, root=None))
+        return self.load(self.directory, passphrase=self._passphrase)
 
 
 class KeyringSource:
@@ -260,46 +355,74 @@ class KeyringSource:
 
     def __init__(self, ring: Keyring) -> None:
         self._ring = ring
-        self._stamp = _stamp(ring.directory)
+        self._stamp = stamp(ring.directory)
         self._lock = threading.Lock()
 
     def __call__(self) -> Keyring:
-        stamp = _stamp(self._ring.directory)
-        if stamp != self._stamp:
+        now = stamp(self._ring.directory)
+        if now != self._stamp:
             with self._lock:
                 self._ring = Keyring.load(self._ring.directory, passphrase=self._ring.passphrase)
-                self._stamp = stamp
+                self._stamp = now
         return self._ring
 
 
-def _stamp(directory: Path) -> tuple[int, int]:
-    status = os.stat(directory / MANIFEST)
-    return status.st_ino, status.st_mtime_ns
+def _pending(manifest: Manifest) -> Pending:
+    if manifest.pending is None:
+        raise UsageError("root-request-none", "nothing waits for the root's signature")
+    return manifest.pending
 
 
-def _fresh(directory: Path, authority: str, now: int, passphrase: bytes | None) -> _Manifest:
-    root, signing, log, sealing = (
-        Ed25519PrivateKey.generate(),
-        Ed25519PrivateKey.generate(),
-        Ed25519PrivateKey.generate(),
-        X25519PrivateKey.generate(),
-    )
+def _check_signed(manifest: Manifest, request: RootRequest) -> tuple[Pending, tuple[str, ...]]:
+    """What waits, and the chain of lists that ends with the signed one."""
+    pending = _pending(manifest)
+    asked = keylist.open_unverified(pending.proposed.encode())
+    if request.lists()[1].encode() != asked.encode():
+        raise Rejected(
+            Finding("K6", "root-request-other", "the file is not what waits for the root's signature here"),
+            hint="write the request again: watchword authority keys request FILE",
+        )
+    lists = (*manifest.lists, request.envelope.decode())
+    keylist.verify_chain([text.encode() for text in lists], manifest.fingerprint)
+    return pending, lists
+
+
+def _root_is_elsewhere(hint: str) -> UsageError:
+    return UsageError("root-offline", "the root key of this authority is kept elsewhere", hint=hint)
+
+
+def _create(directory: Path, authority: str, now: int, passphrase: bytes | None, root: Ed25519PublicKey | None) -> None:
+    make_private_directory(directory)
+    with changing(directory):
+        if (directory / MANIFEST).exists():
+            raise UsageError("keyring-exists", f"{directory} has a keyring already")
+        commit(directory, _fresh(directory, authority, now, passphrase, root))
+
+
+def _fresh(
+    directory: Path, authority: str, now: int, passphrase: bytes | None, offline: Ed25519PublicKey | None
+) -> Manifest:
+    root = None if offline else Ed25519PrivateKey.generate()
+    public = root.public_key() if root else offline
+    assert public is not None
+    signing, log, sealing = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
     ca_key, server = tls.new_key(), tls.new_key()
     ca = tls.issue_ca(ca_key, authority, now)
     named = KeyList(
         authority=authority,
         version=1,
         issued=now,
-        root=root.public_key(),
+        root=public,
         signing=(signing.public_key(),),
         sealing=(sealing.public_key(),),
         tls_ca=ca,
         log=(log.public_key(),),
     )
-    return _Manifest(
-        format=_FORMAT,
-        fingerprint=keylist.root_fingerprint(root.public_key()),
-        root=write_key(directory, "root", root, passphrase),
+    envelope = keylist.sign(named, [root] if root else []).decode()
+    manifest = Manifest(
+        format=FORMAT,
+        fingerprint=keylist.root_fingerprint(public),
+        root=write_key(directory, "root", root, passphrase) if root else None,
         signing=write_key(directory, "signing", signing, passphrase),
         log=write_key(directory, "log", log, passphrase),
         sealing=(write_key(directory, "sealing", sealing, passphrase),),
@@ -309,8 +432,10 @@ def _fresh(directory: Path, authority: str, now: int, passphrase: bytes | None) 
         tls_ca=write_key(directory, "tls-ca", ca_key, passphrase),
         tls_server=write_key(directory, "tls-server", server, passphrase),
         tls_chain=_write_chain(directory, tls.issue_server(server, ["localhost"], ca, ca_key, now)),
-        lists=(keylist.sign(named, [root]).decode(),),
     )
+    if root:
+        return msgspec.structs.replace(manifest, lists=(envelope,))
+    return msgspec.structs.replace(manifest, pending=Pending("keys-create", envelope, manifest))
 
 
 def _new_sealing(known: Iterator[bytes]) -> X25519PrivateKey:
@@ -325,36 +450,3 @@ def _write_chain(directory: Path, chain: str) -> str:
     name = f"tls-chain-{secrets.token_hex(8)}.pem"
     write_file(directory / name, chain.encode())
     return name
-
-
-@contextmanager
-def _changing(directory: Path) -> Iterator[None]:
-    fd = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _commit(directory: Path, manifest: _Manifest) -> None:
-    write_file(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    needed = manifest.files() | {MANIFEST, _LOCK}
-    for path in directory.iterdir():
-        # Keys that are no longer needed, and what was left half written when somebody pulled the plug.
-        if path.name not in needed and (path.suffix == ".pem" or path.name.startswith(".")):
-            os.unlink(path)
-
-
-def _read_manifest(directory: Path) -> _Manifest:
-    try:
-        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=_Manifest)
-    except FileNotFoundError:
-        raise UsageError("keyring-missing", f"there is no keyring in {directory}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError("keyring-format", f"{directory / MANIFEST} is not a keyring: {error}") from None
-    if manifest.format != _FORMAT or not manifest.lists or not manifest.sealing:
-        raise UsageError("keyring-format", f"{directory / MANIFEST} is not a keyring of a kind this program knows")
-    if any("/" in name or name.startswith(".") for name in manifest.files()):
-        raise UsageError("keyring-format", f"{directory / MANIFEST} names a file outside the keyring")
-    return manifest

@@ -59,6 +59,7 @@ class Launches:
 
     With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change. ``tell`` hears
     how every message ended. ``rates`` say how often one host may come; there is no limit unless they are given.
+    ``snapshots`` may be shared with whatever else reads the store.
     """
 
     def __init__(
@@ -70,13 +71,14 @@ class Launches:
         keep_evidence: bool = True,
         tell: Tell = journal.tell,
         rates: HostRates | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._clock = clock
         self._tell = tell
         self._rates = rates or HostRates()
-        self._snapshots = Snapshots(store)
+        self._snapshots = snapshots or Snapshots(store)
         self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell)
 
     def handle(self, sealed: bytes) -> bytes:

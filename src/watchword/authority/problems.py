@@ -73,7 +73,7 @@ def problem_response(code: str, detail: str, *, close: bool = False) -> Response
     return _response(status, code, title, detail, close=close)
 
 
-def refusal(error: WatchwordError) -> Response:
+def refusal(error: UsageError | MalformedError | Rejected) -> Response:
     """What somebody asked for cannot be done, and that is the asker's: with the error's code, hint and findings."""
     status, title = (
         (422, "This is not acceptable") if isinstance(error, Rejected) else (400, "This cannot be done as it was asked")
@@ -84,7 +84,7 @@ def refusal(error: WatchwordError) -> Response:
         "status": status,
         "detail": error.message,
         "hint": error.hint,
-        "error": type(error).__name__,
+        "error": next(kind.__name__ for kind in (Rejected, MalformedError, UsageError) if isinstance(error, kind)),
     }
     if isinstance(error, Rejected):
         members["findings"] = error.findings

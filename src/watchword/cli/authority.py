@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 import socket
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,25 +17,25 @@ import click
 from watchword.cli import (
     authority_admin,
     authority_database,
+    authority_keys,
     authority_log,
     authority_stack,
     authority_trust,
     authority_watch,
 )
-from watchword.cli.authority_common import FILE, database, date, opened, passphrase, shown, where
+from watchword.cli.authority_common import FILE, Place, anywhere, database, date, opened, passphrase, where
+from watchword.cli.authority_doctor import doctor_command
 from watchword.cli.authority_dry_run import dry_run_command
+from watchword.cli.authority_prune import prune_command, retain_option
 from watchword.cli.output import emit
 from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.keyring import Keyring
-    from watchword.authority.store import Decision
 
 __all__ = ["authority"]
 
-_EXTRA: Final = ("anyio", "httptools", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
-
-_TRACE: Final = re.compile(r"[0-9a-f]{16,64}")
+_EXTRA: Final = ("anyio", "httptools", "jinja2", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn")
 
 
 class _NeedsExtra(click.Group):
@@ -73,10 +71,14 @@ _GROUPS: Final = (
     authority_stack.stack_group,
     authority_log.GROUP,
     authority_database.GROUP,
+    authority_keys.GROUP,
 )
 for _group in _GROUPS:
     authority.add_command(_group)
 authority.add_command(dry_run_command)
+authority.add_command(prune_command)
+authority.add_command(doctor_command)
+authority.add_command(authority_keys.create)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------
@@ -107,6 +109,7 @@ authority.add_command(dry_run_command)
     type=click.IntRange(0, 60_000),
     help="Judge at most so much evidence of one host in a minute; 0 for no limit.",
 )
+@retain_option
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there; not at all by default.")
 @click.option(
     "--log-format",
@@ -115,6 +118,7 @@ authority.add_command(dry_run_command)
     show_default=True,
     help="Of the log on stderr; auto is JSON, and for people on a terminal.",
 )
+@click.option("--console", is_flag=True, help="Serve web pages for auditors and operators at /console.")
 @click.option("--client-ca", type=FILE, help="Certificates (PEM) that people's client certificates may be below.")
 @where
 def serve(
@@ -125,8 +129,10 @@ def serve(
     keep_evidence: bool,
     drain_seconds: float,
     per_host: int,
+    retain: tuple[str, ...],
     metrics: str | None,
     log_format: str,
+    console: bool,
     client_ca: Path | None,
     data: Path,
     passphrase_file: Path | None,
@@ -140,16 +146,19 @@ def serve(
     """
     from watchword.authority.access import Access
     from watchword.authority.app import Services, create_app
+    from watchword.authority.console import Console
     from watchword.authority.data import ACCESS_FILE, DataDirectory
     from watchword.authority.host_rates import HostRates
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
+    from watchword.authority.retention import Retention
     from watchword.authority.server import Address, bind, run
+    from watchword.authority.snapshot import Snapshots
     from watchword.authority.telemetry.service import Telemetry
 
     os.umask(0o077)
     now = int(time.time())
-    telemetry = Telemetry(log_format, metrics)
+    telemetry, retention = Telemetry(log_format, metrics), Retention.parse(retain)
     wanted = Address.parse(listen)
     directory = DataDirectory.open_or_create(
         data,
@@ -164,11 +173,21 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        rates = HostRates.of(per_host)
-        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, rates=rates)
+        snapshots, rates = Snapshots(store), HostRates.of(per_host)
+        launches = Launches(
+            store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, snapshots=snapshots, rates=rates
+        )
         access = Access(data / ACCESS_FILE)
-        services = Services(launches, store, keyring, tell=telemetry.tell, metrics=telemetry.metrics, access=access)
-        app = create_app(services)
+        services = Services(
+            launches,
+            store,
+            keyring,
+            tell=telemetry.tell,
+            metrics=telemetry.metrics,
+            retention=retention,
+            access=access,
+        )
+        app = create_app(services, Console(snapshots) if console else None)
         ready = partial(_announce, ring, reached.url, ready_file, as_json)
         with telemetry.running(reached.url, store, keyring, app.state):
             run(app, ring, listener, ready, drain_seconds=drain_seconds, client_ca=client_ca)
@@ -203,79 +222,7 @@ def _announce(ring: Keyring, url: str, ready_file: Path | None, as_json: bool) -
         temporary.replace(ready_file)
 
 
-# -- keys and the record ------------------------------------------------------------------------------------------
-
-
-@authority.group()
-def keys() -> None:
-    """The authority's own keys.
-
-    \b
-    Example:
-      watchword authority keys show
-    """
-
-
-@keys.command("show")
-@where
-def keys_show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Show which public keys are in force, and the fingerprint that tenants pin.
-
-    \b
-    Example:
-      watchword authority keys show --json
-    """
-    with opened(data, passphrase_file) as (directory, _):
-        _emit_keys(directory.keyring, as_json)
-
-
-@keys.command("rotate")
-@click.argument("kind", type=click.Choice(["signing", "sealing", "log", "root"]))
-@where
-def keys_rotate(kind: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Put a new key in force. Old sealing keys still open old tokens; pins and old receipts stay good.
-
-    \b
-    Example:
-      watchword authority keys rotate sealing
-    """
-    with opened(data, passphrase_file) as (directory, admin):
-        ring = directory.keyring
-        changes = {"signing": ring.rotate_signing, "sealing": ring.rotate_sealing, "log": ring.rotate_log}
-        change = changes.get(kind, ring.rotate_root)
-        _emit_keys(admin.change_keys(f"keys-rotate-{kind}", ring, change), as_json)
-
-
-@keys.command("drop-old-sealing")
-@where
-def keys_drop(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Forget all sealing keys but the newest: tokens sealed to the others can never be opened again.
-
-    \b
-    Example:
-      watchword authority keys drop-old-sealing
-    """
-    with opened(data, passphrase_file) as (directory, admin):
-        ring = directory.keyring
-        _emit_keys(admin.change_keys("keys-drop-sealing", ring, ring.drop_sealing), as_json)
-
-
-def _emit_keys(ring: Keyring, as_json: bool) -> None:
-    from watchword.crypto.dsse import key_id
-    from watchword.verify.log import log_keys
-
-    named = ring.key_list
-    document: dict[str, Any] = {
-        "authority": named.authority,
-        "fingerprint": ring.fingerprint,
-        "version": named.version,
-        "issued": named.issued,
-        "signing": [key_id(key) for key in named.signing],
-        "retired_signing": [key_id(key) for key in named.retired_signing],
-        "sealing": [identity.hex() for identity in ring.sealing_keys],
-        "log": [key.encode() for key in log_keys(named)],
-    }
-    emit(document, "\n".join(f"{name:16} {shown(value)}" for name, value in document.items()), as_json=as_json)
+# -- the record ---------------------------------------------------------------------------------------------------
 
 
 @authority.command()
@@ -284,45 +231,30 @@ def _emit_keys(ring: Keyring, as_json: bool) -> None:
 @click.option("--after", default=0, type=click.IntRange(min=0), help="Show entries after this number.")
 @click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True, help="Show so many.")
 @click.option("--acts", is_flag=True, help="Show administrative acts only: what people did, and who.")
-@where
-def decisions(
-    verify: bool,
-    trace: str | None,
-    after: int,
-    limit: int,
-    acts: bool,
-    data: Path,
-    passphrase_file: Path | None,
-    as_json: bool,
-) -> None:
+@anywhere
+def decisions(verify: bool, trace: str | None, after: int, limit: int, acts: bool, place: Place, as_json: bool) -> None:
     """Show the decision record: every release, refusal and administrative act, and who did it.
 
     \b
     Example:
       watchword authority decisions --verify
     """
-    from itertools import islice
-
-    with opened(data, passphrase_file) as (directory, _):
-        head = directory.store.verify_decisions() if verify else directory.store.head()
-        found = directory.store.decisions(after=after, launch_key=b"" if acts else None)
-        rows = [
-            {"seq": d.seq, "leaf": d.leaf.hex(), "entry": json.loads(d.entry)}
-            for d in islice(filter(_about(trace), found), limit)
-        ]
-    position = {"seq": head.seq, "root": head.root.hex()}
-    lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in rows]
-    lines.append(f"head {head.seq} {head.root.hex()}" + (", the log is whole" if verify else ""))
-    emit({"verified": verify, "head": position, "decisions": rows}, "\n".join(lines), as_json=as_json)
+    checked = _verified(place) if verify else {}
+    document = {"verified": verify} | place.ask("decisions", after=after, limit=limit, acts=acts, trace=trace) | checked
+    head = document["head"]
+    lines = [f"{row['seq']:6} {_summary(row['entry'])}" for row in document["decisions"]]
+    lines.append(f"head {head['seq']} {head['root']}" + (", the log is whole" if verify else ""))
+    emit(document, "\n".join(lines), as_json=as_json)
 
 
-def _about(trace: str | None) -> Callable[[Decision], bool]:
-    """Whether a decision is about the launch with this trace id, the beginning of its token's id."""
-    if trace is None:
-        return lambda _: True
-    if not _TRACE.fullmatch(trace):
-        raise UsageError("bad-trace", f"{trace[:80]!r} is not a trace id", hint="it has 16 to 64 hex digits")
-    return lambda d: bool(d.launch_key) and str(json.loads(d.entry).get("token", "")).startswith(trace)
+def _verified(place: Place) -> dict[str, Any]:
+    if place.authority is not None:
+        raise UsageError(
+            "usage", "--verify is done on the authority's machine", hint="from elsewhere: watchword log audit"
+        )
+    with opened(place.data, place.passphrase_file) as (directory, _):
+        head = directory.store.verify_decisions()
+    return {"head": {"seq": head.seq, "root": head.root.hex()}}
 
 
 def _summary(entry: dict[str, Any]) -> str:

@@ -8,9 +8,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -21,17 +23,17 @@ from watchword.errors import UsageError
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
-    from watchword.authority.store import DatabaseUrl, StackInfo
+    from watchword.authority.store import DatabaseUrl
 
 __all__ = [
     "FILE",
+    "Place",
     "MAX_SMALL_FILE",
+    "anywhere",
     "database",
     "date",
     "duration",
     "emit_rows",
-    "find_stack",
-    "one",
     "opened",
     "passphrase",
     "shown",
@@ -40,14 +42,12 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 FILE = click.Path(path_type=Path)
 MAX_SMALL_FILE: Final = 256 * 1024  # bytes
 _MAX_PASSPHRASE: Final = 1024
 _MAX_URL: Final = 4096
 _META: Final = "watchword.authority"  # where the options that every command has wait for ``opened``
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_MIN_PREFIX: Final = 8  # hex digits of an id that stand for all of it
 
 
 def _default_data() -> Path:
@@ -101,6 +101,54 @@ def database(data: Path) -> DatabaseUrl | None:
     return DatabaseUrl.parse(read_bounded(file, _MAX_URL).decode("utf-8", "replace").strip())
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command works: on a directory of this machine, or as somebody on an authority elsewhere."""
+
+    data: Path
+    passphrase_file: Path | None
+    authority: str | None
+    client_cert: Path | None
+    client_key: Path | None
+    token_file: Path | None
+
+    def ask(self, name: str, /, **fields: Any) -> dict[str, Any]:
+        """The answer of the operation ``name`` to ``fields``, the same wherever it is done."""
+        from watchword.authority.operations import OPERATIONS, Desk
+
+        operation = OPERATIONS[name]
+        question = operation.question(**fields)
+        if self.authority is not None:
+            from watchword.cli.authority_remote import Remote
+
+            return Remote.open(self, passphrase(self.passphrase_file)).ask(operation, question)
+        if self.client_cert or self.client_key or self.token_file:
+            raise UsageError("usage", "a certificate or token is for an authority elsewhere: --authority NAME")
+        with opened(self.data, self.passphrase_file) as (directory, admin):
+            return operation.run(Desk(directory.store, admin.now, admin.actor), question)
+
+
+def anywhere(function: F) -> F:
+    """Add ``--data``, ``--passphrase-file``, ``--json`` and what it takes to work on an authority elsewhere.
+
+    The command gets ``place`` and ``as_json``.
+    """
+
+    @wraps(function)
+    def call(*arguments: Any, **values: Any) -> Any:
+        place = Place(**{each.name: values.pop(each.name) for each in fields(Place)})
+        return function(*arguments, place=place, **values)
+
+    for option in (
+        click.option("--token-file", type=FILE, help="Who you are to it: a bearer token, in a file of yours."),
+        click.option("--client-key", type=FILE, help="The certificate's key, if it is in another file."),
+        click.option("--client-cert", type=FILE, help="Who you are to it: a client certificate (PEM)."),
+        click.option("--authority", help="Work on this authority, elsewhere, as pinned with 'watchword trust add'."),
+    ):
+        call = option(call)
+    return cast(F, where(call))
+
+
 def passphrase(file: Path | None) -> bytes | None:
     if file is not None:
         text = read_bounded(file, _MAX_PASSPHRASE).rstrip(b"\r\n")
@@ -127,25 +175,6 @@ def _operator() -> str:
         return f"local:{pwd.getpwuid(uid).pw_name}"
     except KeyError:
         return f"local:{uid}"
-
-
-def one(rows: tuple[T, ...], text: str, identity: Callable[[T], str], what: str) -> T:
-    """The one row whose id is ``text`` or starts with it. Raises :class:`UsageError`."""
-    found = [row for row in rows if identity(row).startswith(text.lower())] if len(text) >= _MIN_PREFIX else []
-    if len(found) != 1:
-        why = f"{len(found)} of them fit" if found else "none fits"
-        raise UsageError(
-            "id-unknown",
-            f"no single {what} is {text!r}: {why}",
-            hint=f"give its id, or {_MIN_PREFIX} digits of it or more",
-        )
-    return found[0]
-
-
-def find_stack(rows: tuple[StackInfo, ...], name: str) -> StackInfo:
-    """The release that ``name`` (digest, its first digits, or NAME@VERSION) stands for. Raises UsageError."""
-    named = [row for row in rows if f"{row.name}@{row.version}" == name]
-    return named[0] if len(named) == 1 else one(rows, name, lambda row: row.digest.hex(), "stack")
 
 
 def unix_time(text: str) -> int:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from watchword.cli.authority_common import MAX_SMALL_FILE, find_stack, one, opened, unix_time, where
+from watchword.cli.authority_common import MAX_SMALL_FILE, opened, unix_time, where
 from watchword.cli.output import emit, note
 from watchword.cli.profile import read_bounded
 from watchword.errors import Rejected, UsageError
@@ -52,6 +52,7 @@ def dry_run_command(
       watchword authority dry-run --activate compute-2026.12.dsse.json --revoke compute@2026.11
     """
     from watchword.authority.dry_run import Plan, dry_run
+    from watchword.authority.operations import find_stack
     from watchword.policy.dry_run import Effect, Summary
 
     now = unix_time(at) if at is not None else int(time.time())
@@ -86,6 +87,7 @@ def dry_run_command(
 def _release(store: Store, rows: tuple[StackInfo, ...], text: str) -> Any:
     from watchword.authority.dry_run import open_release
     from watchword.authority.endorsement import MAX_ENVELOPE
+    from watchword.authority.operations import find_stack
     from watchword.policy.release import StackRelease
     from watchword.policy.stack import CompiledStack
 
@@ -97,6 +99,7 @@ def _release(store: Store, rows: tuple[StackInfo, ...], text: str) -> Any:
 
 
 def _profile(store: Store, text: str) -> Profile:
+    from watchword.authority.operations import one
     from watchword.policy.profile import Profile
 
     if Path(text).is_file():

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import click
 
 from watchword.cli.authority_bundles import EK_CLASS, anchor_collect, anchor_import
-from watchword.cli.authority_common import FILE, MAX_SMALL_FILE, date, emit_rows, one, opened, where
+from watchword.cli.authority_common import FILE, MAX_SMALL_FILE, Place, anywhere, date, emit_rows
 from watchword.cli.output import emit, printable
 from watchword.cli.profile import read_bounded
-
-if TYPE_CHECKING:
-    from watchword.authority.store import CrlRow
 
 __all__ = ["GROUPS"]
 
@@ -34,63 +31,43 @@ def anchor() -> None:
 @click.argument("file", type=FILE)
 @click.option("--class", "ek_class", type=EK_CLASS, required=True, help="What kind of TPM it vouches for.")
 @click.option("--label", help="A name for people; the file's name by default.")
-@where
-def anchor_add(
-    file: Path, ek_class: str, label: str | None, data: Path, passphrase_file: Path | None, as_json: bool
-) -> None:
+@anywhere
+def anchor_add(file: Path, ek_class: str, label: str | None, place: Place, as_json: bool) -> None:
     """Believe EK certificates below the certificate in FILE (PEM or DER).
 
     \b
     Example:
       watchword authority anchor add tpm-maker-root.pem --class hardware
     """
-    from watchword.authority.inputs import read_certificate
-    from watchword.verify.ek import EkClass
-
-    certificate = read_certificate(read_bounded(file, MAX_SMALL_FILE))
-    with opened(data, passphrase_file) as (_, admin):
-        row = admin.add_anchor(certificate, EkClass(ek_class), label or file.name)
-    emit({"fingerprint": row.fingerprint.hex()}, row.fingerprint.hex(), as_json=as_json)
+    content = read_bounded(file, MAX_SMALL_FILE)
+    document = place.ask("anchor add", certificate=content, ek_class=ek_class, label=label or file.name)
+    emit(document, document["fingerprint"], as_json=as_json)
 
 
 @anchor.command("list")
-@where
-def anchor_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def anchor_list(place: Place, as_json: bool) -> None:
     """List the trust anchors, and which editions of bundles name them.
 
     \b
     Example:
       watchword authority anchor list --json
     """
-    with opened(data, passphrase_file) as (directory, _):
-        bundles = directory.store.bundles()
-        rows = [
-            {
-                "fingerprint": row.fingerprint.hex(),
-                "class": str(row.anchor.ek_class),
-                "label": row.anchor.label,
-                "added_at": row.added_at,
-                "bundles": [f"{each.name}@{each.serial}" for each in bundles if row.fingerprint in each.anchors],
-            }
-            for row in directory.store.anchors()
-        ]
-    emit_rows("anchors", rows, as_json)
+    emit_rows("anchors", place.ask("anchor list")["anchors"], as_json)
 
 
 @anchor.command("remove")
 @click.argument("fingerprint")
-@where
-def anchor_remove(fingerprint: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def anchor_remove(fingerprint: str, place: Place, as_json: bool) -> None:
     """Stop believing a certificate authority; enrolled hosts stay until they are revoked.
 
     \b
     Example:
       watchword authority anchor remove 5d2c01f7
     """
-    with opened(data, passphrase_file) as (directory, admin):
-        found = one(directory.store.anchors(), fingerprint, lambda row: row.fingerprint.hex(), "anchor")
-        admin.remove_anchor(found.fingerprint)
-    emit({"removed": found.fingerprint.hex()}, f"removed {found.fingerprint.hex()}", as_json=as_json)
+    document = place.ask("anchor remove", fingerprint=fingerprint)
+    emit(document, f"removed {document['removed']}", as_json=as_json)
 
 
 @click.group()
@@ -106,8 +83,8 @@ def crl() -> None:
 @crl.command("add")
 @click.argument("file", type=FILE)
 @click.option("--issuer", type=FILE, help="The issuer's certificate, when it is neither an anchor nor in a bundle.")
-@where
-def crl_add(file: Path, issuer: Path | None, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def crl_add(file: Path, issuer: Path | None, place: Place, as_json: bool) -> None:
     """Refuse to enrol TPMs whose certificates the list in FILE (PEM or DER) revokes.
 
     It takes the place of an older list of the same issuer. When it runs out, nothing below its issuer can be enrolled
@@ -117,28 +94,22 @@ def crl_add(file: Path, issuer: Path | None, data: Path, passphrase_file: Path |
     Example:
       watchword authority crl add tpm-maker.crl
     """
-    from watchword.authority.inputs import read_certificate, read_crl
-
-    content = read_crl(read_bounded(file, MAX_CRL_FILE))
-    by = read_certificate(read_bounded(issuer, MAX_SMALL_FILE)) if issuer else None
-    with opened(data, passphrase_file) as (_, admin):
-        row = admin.add_crl(content, by)
-    document = _crl_document(row)
-    text = f"{document['fingerprint']} {document['revoked']} revoked, good until {date(row.next_update)}"
+    by = read_bounded(issuer, MAX_SMALL_FILE) if issuer else None
+    document = place.ask("crl add", crl=read_bounded(file, MAX_CRL_FILE), issuer=by)
+    text = f"{document['fingerprint']} {document['revoked']} revoked, good until {date(document['next_update'])}"
     emit(document, text, as_json=as_json)
 
 
 @crl.command("list")
-@where
-def crl_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def crl_list(place: Place, as_json: bool) -> None:
     """List the revocation lists, and which of them ran out.
 
     \b
     Example:
       watchword authority crl list --json
     """
-    with opened(data, passphrase_file) as (directory, admin):
-        rows = [_crl_document(row) | {"expired": row.next_update < admin.now} for row in directory.store.crls()]
+    rows = place.ask("crl list")["crls"]
     lines = [
         f"{row['fingerprint']}  {row['revoked']} revoked  {'ended' if row['expired'] else 'until'} "
         f"{date(row['next_update'])}  {printable(row['issuer'])}"
@@ -149,31 +120,16 @@ def crl_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 
 @crl.command("remove")
 @click.argument("fingerprint")
-@where
-def crl_remove(fingerprint: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def crl_remove(fingerprint: str, place: Place, as_json: bool) -> None:
     """Stop using a revocation list; what it revoked can be enrolled again.
 
     \b
     Example:
       watchword authority crl remove 5d2c01f7
     """
-    with opened(data, passphrase_file) as (directory, admin):
-        found = one(directory.store.crls(), fingerprint, lambda row: row.fingerprint.hex(), "list")
-        admin.remove_crl(found.fingerprint)
-    emit({"removed": found.fingerprint.hex()}, f"removed {found.fingerprint.hex()}", as_json=as_json)
-
-
-def _crl_document(row: CrlRow) -> dict[str, Any]:
-    from watchword.verify.crl import RevocationList
-
-    return {
-        "fingerprint": row.fingerprint.hex(),
-        "issuer": row.issuer_name,
-        "this_update": row.this_update,
-        "next_update": row.next_update,
-        "revoked": len(RevocationList.parse(row.crl).revoked),
-        "added_at": row.added_at,
-    }
+    document = place.ask("crl remove", fingerprint=fingerprint)
+    emit(document, f"removed {document['removed']}", as_json=as_json)
 
 
 @click.group()
@@ -190,56 +146,43 @@ def ek() -> None:
 @click.argument("file", type=FILE)
 @click.option("--class", "ek_class", type=EK_CLASS, required=True, help="What kind of TPM it is.")
 @click.option("--label", help="A name for people; the file's name by default.")
-@where
-def ek_pin(
-    file: Path, ek_class: str, label: str | None, data: Path, passphrase_file: Path | None, as_json: bool
-) -> None:
+@anywhere
+def ek_pin(file: Path, ek_class: str, label: str | None, place: Place, as_json: bool) -> None:
     """Believe the EK whose public area is in FILE (TPM2B_PUBLIC or TPMT_PUBLIC).
 
     \b
     Example:
       watchword authority ek pin compute7-ek.pub --class virtual
     """
-    from watchword.authority.inputs import read_public
-    from watchword.verify.ek import EkClass
-
-    public = read_public(read_bounded(file, MAX_SMALL_FILE))
-    with opened(data, passphrase_file) as (_, admin):
-        pin = admin.pin_ek(public, EkClass(ek_class), label or file.name)
-    emit({"host": pin.host_id.hex()}, pin.host_id.hex(), as_json=as_json)
+    content = read_bounded(file, MAX_SMALL_FILE)
+    document = place.ask("ek pin", public=content, ek_class=ek_class, label=label or file.name)
+    emit(document, document["host"], as_json=as_json)
 
 
 @ek.command("list")
-@where
-def ek_list(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def ek_list(place: Place, as_json: bool) -> None:
     """List the pinned EKs.
 
     \b
     Example:
       watchword authority ek list --json
     """
-    with opened(data, passphrase_file) as (directory, _):
-        rows = [
-            {"host": p.host_id.hex(), "class": str(p.ek_class), "label": p.label, "added_at": p.added_at}
-            for p in directory.store.pins()
-        ]
-    emit_rows("pins", rows, as_json)
+    emit_rows("pins", place.ask("ek list")["pins"], as_json)
 
 
 @ek.command("unpin")
 @click.argument("host")
-@where
-def ek_unpin(host: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+@anywhere
+def ek_unpin(host: str, place: Place, as_json: bool) -> None:
     """Stop believing a pinned EK; an enrolled host stays until it is revoked.
 
     \b
     Example:
       watchword authority ek unpin 0f3c9a12
     """
-    with opened(data, passphrase_file) as (directory, admin):
-        found = one(directory.store.pins(), host, lambda pin: pin.host_id.hex(), "pinned EK")
-        admin.unpin_ek(found.host_id)
-    emit({"removed": found.host_id.hex()}, f"removed {found.host_id.hex()}", as_json=as_json)
+    document = place.ask("ek unpin", host=host)
+    emit(document, f"removed {document['removed']}", as_json=as_json)
 
 
 for _command in (anchor_import, anchor_collect):

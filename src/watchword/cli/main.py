@@ -31,6 +31,7 @@ _COMMANDS = {
     "known-hosts": ("known_hosts", "Print the SSH host key before the machine exists."),
     "stack": ("stack", "Describe and endorse the software of a host."),
     "authority": ("authority", "Run and administer an authority."),
+    "root": ("root", "Keep an authority's root key, and sign its lists of keys."),
     "agent": ("agent", "Run on a compute host: enrol, attest, launch."),
     "openstack": ("openstack", "Launch, schedule and watch in an OpenStack cloud."),
     "libvirt": ("libvirt", "Check every start of a machine on a compute host."),

@@ -154,7 +154,9 @@ def _told(found: Server | None) -> dict[str, Any]:
         return {}
     if found.fault:
         note(f"the provider's own words, which prove nothing: {printable(found.fault)}")
-    return {"provider": {"status": found.status, "fault": found.fault}}
+    if found.reason:
+        note(f"the provider says of its hosts, which proves nothing: {printable(found.reason)}")
+    return {"provider": {"status": found.status, "fault": found.fault, "reason": found.reason}}
 
 
 def _place(found: Server | None) -> Address | None:

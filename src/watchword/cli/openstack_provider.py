@@ -15,8 +15,9 @@ import httpx2
 from watchword.agent import config as settings
 from watchword.cli.output import emit, json_option, note
 from watchword.cli.relay import parse_listen
-from watchword.errors import Unavailable, WatchwordError
+from watchword.errors import MalformedError, Unavailable, WatchwordError
 from watchword.integrations.openstack.launcher import connect
+from watchword.integrations.openstack.refusals import ROUTE, Refusal
 from watchword.integrations.openstack.status_service import StatusConfig, Statuses, StatusServer, ask_authority
 from watchword.integrations.openstack.traits import Watcher
 
@@ -67,10 +68,18 @@ def status(config: Path, as_json: bool) -> None:
     help="For hosts below it: say so, disable the compute service, also stop the servers.",
 )  # fmt: skip
 @click.option("--interval", type=click.FloatRange(1, 86400), default=30, show_default=True, help="Seconds.")
+@click.option("--reasons", is_flag=True, help="Write into servers' metadata why they did not start.")
 @click.option("--once", is_flag=True, help="One round; exit status 2 when a host is below.")
 @json_option
 def watch(
-    status_url: str, cloud: str | None, rank: int, action: str, interval: float, once: bool, as_json: bool
+    status_url: str,
+    cloud: str | None,
+    rank: int,
+    action: str,
+    interval: float,
+    reasons: bool,
+    once: bool,
+    as_json: bool,
 ) -> int:
     """Keep traits in placement in line with hosts' levels, and act when a host loses its level.
 
@@ -82,7 +91,9 @@ def watch(
     while True:
         try:
             hosts = _hosts(status_url)
-            for change in watcher.apply(hosts):
+            changes = watcher.apply(hosts)
+            changes += watcher.explain(_refusals(status_url)) if reasons else []
+            for change in changes:
                 emit(change, json.dumps(change), as_json=as_json)
         except WatchwordError as error:
             if once:
@@ -95,14 +106,26 @@ def watch(
 
 
 def _hosts(url: str) -> dict[str, Any]:
+    hosts = _ask(url, "/v1/hosts", "hosts")
+    if not isinstance(hosts, dict) or not all(_has_rank(entry) for entry in hosts.values()):
+        raise Unavailable("status-service", "the status service answered, and no list of hosts")
+    return hosts
+
+
+def _refusals(url: str) -> list[Refusal]:
+    found = _ask(url, ROUTE, "refusals")
     try:
-        answer = httpx2.get(url.rstrip("/") + "/v1/hosts", timeout=10, trust_env=False)
-        hosts = answer.json()["hosts"] if answer.status_code == 200 else None
+        return [Refusal.parse(json.dumps(each).encode()) for each in found]
+    except (MalformedError, TypeError):
+        raise Unavailable("status-service", "the status service answered, and no list of refusals") from None
+
+
+def _ask(url: str, route: str, member: str) -> Any:
+    try:
+        answer = httpx2.get(url.rstrip("/") + route, timeout=10, trust_env=False)
+        return answer.json()[member] if answer.status_code == 200 else None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("status-service", f"the status service does not answer: {str(error)[:200]}") from None
-    if not isinstance(hosts, dict) or not all(_has_rank(entry) for entry in hosts.values()):
-        raise Unavailable("status-service", f"the status service answered {answer.status_code}, and no list of hosts")
-    return hosts
 
 
 def _has_rank(entry: object) -> bool:

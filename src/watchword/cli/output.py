@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from watchword.errors import Rejected, Unavailable, WatchwordError
+from watchword.wire.printable import printable
 
-__all__ = ["emit", "json_option", "note", "report_error", "wants_json"]
+__all__ = ["emit", "json_option", "note", "printable", "report_error", "wants_json"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,8 +72,3 @@ def finding_document(finding: Any) -> dict[str, Any]:
         "subject": finding.subject,
         "fatal": finding.fatal,
     }
-
-
-def printable(text: str) -> str:
-    """``text`` with everything that could drive a terminal escaped: untrusted names end up in messages."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

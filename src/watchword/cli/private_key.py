@@ -44,9 +44,9 @@ def read_private_key(file: Path, passphrase_file: Path | None) -> dsse.PrivateKe
     return key
 
 
-def read_secret(file: Path | None, what: str) -> str:
-    """From a file, or asked for on the terminal; never from the command line."""
+def read_secret(file: Path | None, what: str, *, twice: bool = False) -> str:
+    """From a file, or asked for on the terminal, ``twice`` for a new one; never from the command line."""
     if file is not None:
         return read_bounded(file, _MAX_PASSPHRASE).rstrip(b"\r\n").decode("utf-8", "surrogateescape")
     given = os.environ.get("WATCHWORD_KEY_PASSPHRASE")
-    return given if given is not None else str(click.prompt(what, hide_input=True, err=True))
+    return given if given is not None else str(click.prompt(what, hide_input=True, err=True, confirmation_prompt=twice))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from watchword.cli.output import emit, json_option
-from watchword.cli.pkcs11_key import pkcs11_signer
-from watchword.cli.pkcs11_uri import Pkcs11Uri
-from watchword.cli.private_key import read_private_key, read_secret
 from watchword.cli.profile import read_bounded
 from watchword.cli.public_key import read_public_key
+from watchword.cli.signer import opened_signer
 from watchword.crypto import dsse
 from watchword.errors import MalformedError, UsageError
 from watchword.policy.stack import MAX_STACK_SIZE, PAYLOAD_TYPE, CompiledStack
@@ -47,7 +44,7 @@ def endorse(file: Path, keys: tuple[str, ...], passphrase_file: Path | None, out
     envelope, document = _content(file)
     parsed = CompiledStack.parse(document)
     with ExitStack() as stack:
-        signers = [stack.enter_context(_signer(key, passphrase_file)) for key in keys]
+        signers = [stack.enter_context(opened_signer(key, passphrase_file)) for key in keys]
         if envelope is None:
             result = dsse.sign(document, PAYLOAD_TYPE, signers)
         else:
@@ -119,17 +116,3 @@ def _summary(parsed: CompiledStack) -> dict[str, Any]:
         "channel": parsed.channel,
         "digest": parsed.digest.hex(),
     }
-
-
-# -- keys ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _signer(text: str, passphrase_file: Path | None) -> Iterator[dsse.Signer]:
-    if text.startswith("pkcs11:"):
-        uri = Pkcs11Uri.parse(text)
-        source = Path(uri.pin_file) if uri.pin_file is not None else passphrase_file
-        with pkcs11_signer(uri, lambda: read_secret(source, f"PIN of {uri.token or 'the token'}")) as signer:
-            yield signer
-        return
-    yield dsse.signer(read_private_key(Path(text), passphrase_file))

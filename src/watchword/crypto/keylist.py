@@ -22,12 +22,23 @@ from watchword.crypto import dsse
 from watchword.crypto.token import sealing_key_id
 from watchword.errors import Finding, MalformedError, Rejected
 
-__all__ = ["MAX_CHAIN", "PAYLOAD_TYPE", "KeyList", "follow", "root_fingerprint", "sign", "verify_chain"]
+__all__ = [
+    "MAX_CHAIN",
+    "MAX_SIZE",
+    "PAYLOAD_TYPE",
+    "KeyList",
+    "check_next",
+    "follow",
+    "open_unverified",
+    "root_fingerprint",
+    "sign",
+    "verify_chain",
+]
 
 PAYLOAD_TYPE = "application/vnd.watchword.keylist+json"
 MAX_CHAIN = 1000  # lists in one chain: a rotation a week for twenty years
 _FORMAT = "watchword-keylist/1"
-_MAX_SIZE = 64 * 1024
+MAX_SIZE = 64 * 1024  # bytes of one signed list
 _MAX_KEYS = 32
 
 
@@ -124,7 +135,15 @@ def follow(current: KeyList, envelope: bytes) -> KeyList:
 
     Raises :class:`MalformedError` or :class:`Rejected` (``keylist-version`` on anything but the next version).
     """
-    following = _parse(envelope)
+    following = open_unverified(envelope)
+    check_next(current, following)
+    for root in (current.root, following.root):
+        dsse.verify(envelope, PAYLOAD_TYPE, {dsse.key_id(root): root}, 1, max_size=MAX_SIZE)
+    return following
+
+
+def check_next(current: KeyList, following: KeyList) -> None:
+    """K2: the number of ``following`` is the one after that of ``current``. Raises Rejected (``keylist-version``)."""
     if following.version != current.version + 1:
         raise Rejected(
             Finding(
@@ -135,13 +154,10 @@ def follow(current: KeyList, envelope: bytes) -> KeyList:
                 actual=str(following.version),
             )
         )
-    for root in (current.root, following.root):
-        dsse.verify(envelope, PAYLOAD_TYPE, {dsse.key_id(root): root}, 1, max_size=_MAX_SIZE)
-    return following
 
 
 def _first(envelope: bytes, fingerprint: str) -> KeyList:
-    keys = _parse(envelope)
+    keys = open_unverified(envelope)
     if root_fingerprint(keys.root) != fingerprint:
         raise Rejected(
             Finding(
@@ -153,12 +169,13 @@ def _first(envelope: bytes, fingerprint: str) -> KeyList:
             ),
             hint="Ask the authority for its fingerprint over a channel that you trust.",
         )
-    dsse.verify(envelope, PAYLOAD_TYPE, {dsse.key_id(keys.root): keys.root}, 1, max_size=_MAX_SIZE)
+    dsse.verify(envelope, PAYLOAD_TYPE, {dsse.key_id(keys.root): keys.root}, 1, max_size=MAX_SIZE)
     return keys
 
 
-def _parse(envelope: bytes) -> KeyList:
-    kind, payload, _ = dsse.open_unverified(envelope, max_size=_MAX_SIZE)
+def open_unverified(envelope: bytes) -> KeyList:
+    """What ``envelope`` lists, whoever signed it: for display, and for a list that is yet to be signed."""
+    kind, payload, _ = dsse.open_unverified(envelope, max_size=MAX_SIZE)
     if kind != PAYLOAD_TYPE:
         raise MalformedError(f"key list: the document is a {kind[:80]!r}")
     try:

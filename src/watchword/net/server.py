@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from watchword.errors import Unavailable
 
-__all__ = ["PROBLEM", "BoundedHandler", "BoundedServer", "Refused", "problem"]
+__all__ = ["PROBLEM", "BoundedHandler", "BoundedServer", "Refused", "problem_document"]
 
 PROBLEM: Final = "application/problem+json"
 MAX_CONNECTIONS: Final = 64
@@ -26,10 +26,9 @@ _LENGTH: Final = re.compile(r"[0-9]{1,8}\Z")
 _CHUNK: Final = 64 * 1024
 
 
-def problem(status: HTTPStatus, code: str, detail: str) -> bytes:
-    """A problem document (RFC 9457)."""
-    document = {"type": f"urn:watchword:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
-    return json.dumps(document).encode()
+def problem_document(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    """The members of a problem document (RFC 9457)."""
+    return {"type": f"urn:watchword:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
 
 
 class Refused(Exception):
@@ -151,7 +150,9 @@ class BoundedHandler(BaseHTTPRequestHandler):
 
     def answer_refused(self, refusal: Refused) -> None:
         """Send the problem document."""
-        self.answer(refusal.status, PROBLEM, problem(refusal.status, refusal.code, refusal.detail))
+        self.answer(
+            refusal.status, PROBLEM, json.dumps(problem_document(refusal.status, refusal.code, refusal.detail)).encode()
+        )
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class refuses by itself (methods, long lines) is a problem document too."""

@@ -61,6 +61,7 @@ _IDENTITY = {
     "host-rebooted": "The machine of this launch ended with its host's boot. " + _RELAUNCH,
     "host-silent": "The host's agent does not attest: the provider looks at it.",
     "host-below-level": "The host went bad under the machine: take its secrets out and launch elsewhere.",
+    "challenge-outdated": "Nothing to do: what is on file changed meanwhile, and the agent asks for a new challenge.",
     "attest-replayed": "Nothing to do: the agent asks for a new challenge. " + _RETRY,
     "evidence-none": "The host has not attested yet: see whether its agent runs, with watchword agent attest.",
     "watch-none": "Say by which profile hosts are judged: watchword authority watch add PROFILE.",

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 
 from watchword.errors import Finding
 from watchword.policy.checks_boot import command_line, ima_policy, lockdown, secure_boot, secure_boot_keys, tpm_firmware
-from watchword.policy.context import Check, Context
+from watchword.policy.context import Check, Context, Offered, OfRelease
 from watchword.policy.known_bad import KnownBad
 from watchword.policy.profile import Rules
 from watchword.policy.release import StackRelease
 from watchword.verify.host import VerifiedHost
 from watchword.wire.tpm.algorithms import Alg
 
-__all__ = ["CHECKS", "Context", "bad_boot"]
+__all__ = ["CHECKS", "OF_RELEASES", "Context", "bad_boot"]
 
 
 def identity_class(context: Context, rules: Rules) -> Iterator[Finding]:
@@ -33,14 +33,14 @@ def stack_matched(context: Context, rules: Rules) -> Iterator[Finding]:
         )
 
 
-def stack_named(context: Context, rules: Rules) -> Iterator[Finding]:
+def stack_named(context: Offered, rules: Rules) -> Iterator[Finding]:
     release = context.release
     if release and rules.stacks is not None and release.stack.name not in rules.stacks:
         wanted = ", ".join(rules.stacks)
         yield _stack_finding("E2", "stack-none", "this level does not accept the stack", release, wanted)
 
 
-def stack_pool(context: Context, rules: Rules) -> Iterator[Finding]:
+def stack_pool(context: Offered, rules: Rules) -> Iterator[Finding]:
     # What is offered for special hosts has been vetted for them only: another pool's release is nobody's by default.
     release = context.release
     if release and release.stack.pool not in rules.pools:
@@ -48,14 +48,14 @@ def stack_pool(context: Context, rules: Rules) -> Iterator[Finding]:
         yield _stack_finding("E2", "stack-pool", text, release, " or ".join(rules.pools), release.stack.pool)
 
 
-def stack_channel(context: Context, rules: Rules) -> Iterator[Finding]:
+def stack_channel(context: Offered, rules: Rules) -> Iterator[Finding]:
     release = context.release
     if release and release.stack.channel not in rules.channels:
         text = "this level does not accept the channel of the stack"
         yield _stack_finding("E2", "stack-channel", text, release, " or ".join(rules.channels), release.stack.channel)
 
 
-def stack_origin(context: Context, rules: Rules) -> Iterator[Finding]:
+def stack_origin(context: Offered, rules: Rules) -> Iterator[Finding]:
     # A captured stack says what one machine did, and is as good as that machine was.
     release = context.release
     if release and rules.origin is not None and release.stack.origin not in rules.origin:
@@ -75,7 +75,7 @@ def stack_variants(context: Context, rules: Rules) -> Iterator[Finding]:
             yield _stack_finding("E2", "stack-variant", text, context.release, " or ".join(allowed), actual)
 
 
-def coverage(context: Context, rules: Rules) -> Iterator[Finding]:
+def coverage(context: Offered, rules: Rules) -> Iterator[Finding]:
     release = context.release
     if release:
         missing = sorted(set(rules.covers) - set(release.stack.pcrs))
@@ -84,7 +84,7 @@ def coverage(context: Context, rules: Rules) -> Iterator[Finding]:
             yield _stack_finding("E2", "coverage", text, release, _numbers(rules.covers), _numbers(release.stack.pcrs))
 
 
-def validity(context: Context, rules: Rules) -> Iterator[Finding]:
+def validity(context: Offered, rules: Rules) -> Iterator[Finding]:
     release, now = context.release, context.now
     if release is None:
         return
@@ -97,12 +97,12 @@ def validity(context: Context, rules: Rules) -> Iterator[Finding]:
         yield _stack_finding("E3", "stack-expired", "retired", release, f"until {release.retire_at}", str(now))
 
 
-def not_revoked(context: Context, rules: Rules) -> Iterator[Finding]:
+def not_revoked(context: Offered, rules: Rules) -> Iterator[Finding]:
     if context.release and context.release.state == "revoked":
         yield _stack_finding("E3", "stack-revoked", "the stack was revoked", context.release)
 
 
-def not_rolled_back(context: Context, rules: Rules) -> Iterator[Finding]:
+def not_rolled_back(context: Offered, rules: Rules) -> Iterator[Finding]:
     if context.release:
         stack = context.release.stack
         least = rules.min_serial.get(stack.name, 0)
@@ -111,7 +111,7 @@ def not_rolled_back(context: Context, rules: Rules) -> Iterator[Finding]:
             yield _stack_finding("E3", "stack-rolled-back", text, context.release, str(least), str(stack.serial))
 
 
-def endorsed(context: Context, rules: Rules) -> Iterator[Finding]:
+def endorsed(context: Offered, rules: Rules) -> Iterator[Finding]:
     if context.release and rules.endorsers is not None:
         found = len(context.release.endorsed_by & set(rules.endorsers.keys))
         if found < rules.endorsers.threshold:
@@ -161,6 +161,19 @@ def no_violations(context: Context, rules: Rules) -> Iterator[Finding]:
         text = "the kernel measured files while they were being changed, their content is not known"
         yield Finding("D5", "runtime-violation", text, "no violations", str(len(log.violations)))
 
+
+# Those that look at the release alone.
+OF_RELEASES: tuple[OfRelease, ...] = (
+    stack_named,
+    stack_pool,
+    stack_channel,
+    stack_origin,
+    coverage,
+    validity,
+    not_revoked,
+    not_rolled_back,
+    endorsed,
+)
 
 CHECKS: tuple[Check, ...] = (
     identity_class,

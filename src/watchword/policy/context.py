@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from watchword.errors import Finding
 from watchword.policy.profile import Profile, Rules
@@ -12,7 +12,17 @@ from watchword.policy.release import StackRelease
 from watchword.verify.command_line import CommandLine
 from watchword.verify.host import VerifiedHost
 
-__all__ = ["Check", "Context"]
+__all__ = ["Check", "Context", "OfRelease", "Offered"]
+
+
+class Offered(Protocol):
+    """What the rules about a release look at: the release that a host matched, or might, and the time."""
+
+    @property
+    def release(self) -> StackRelease | None: ...
+
+    @property
+    def now(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +46,5 @@ class Context:
     now: int
 
 
+OfRelease: TypeAlias = Callable[[Offered, Rules], Iterator[Finding]]
 Check: TypeAlias = Callable[[Context, Rules], Iterator[Finding]]

@@ -8,7 +8,7 @@ and are shown together. Nothing here decides anything; it takes findings from an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from watchword.policy.appraise import Appraisal
 from watchword.policy.release import StackRelease
 from watchword.policy.stack import path_text
 from watchword.verify.boot_log import BootEvent
+from watchword.wire.printable import printable
 
-__all__ = ["Explanation", "Place", "explain", "place_of"]
+__all__ = ["Explanation", "Place", "by_code", "explain", "place_of"]
 
 _SHOWN = 10  # findings of one code that the text shows; the document has all of them
 _CLIP = 200  # characters of a value in the text
@@ -108,7 +109,7 @@ def explain(
         ]
         lines = [*_level_lines(appraisal), *lines]
     return Explanation(
-        tuple(map(_printable, lines or ["nothing was found: there is nothing to explain"])), document, fatal
+        tuple(map(printable, lines or ["nothing was found: there is nothing to explain"])), document, fatal
     )
 
 
@@ -211,19 +212,24 @@ def _level_lines(appraisal: Appraisal) -> list[str]:
 
 
 def _lines(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Fatal findings first, each code once with its findings below it, the summary and mere notes last."""
-    codes: dict[tuple[bool, bool, str], list[Mapping[str, Any]]] = {}
-    for item in items:
-        codes.setdefault((not item["fatal"], item["code"] == _SUMMARY, item["code"]), []).append(item)
     lines: list[str] = []
-    for (note, _, code), group in sorted(codes.items(), key=lambda entry: entry[0][:2]):
-        lines.append(f"{'note' if note else 'refused'}: [{group[0]['clause']}] {code}")
+    for group in by_code(items):
+        kind = "refused" if group[0]["fatal"] else "note"
+        lines.append(f"{kind}: [{group[0]['clause']}] {group[0]['code']}")
         for item in group[:_SHOWN]:
             lines += _item_lines(item)
         if len(group) > _SHOWN:
             lines.append(f"  and {len(group) - _SHOWN} more; --json shows all of them")
         lines.append(f"  what to do: {group[0]['advice']}")
     return lines
+
+
+def by_code(items: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The findings of an explanation, those of one code together: fatal ones first, then the summary, then notes."""
+    codes: dict[tuple[bool, bool, str], list[Mapping[str, Any]]] = {}
+    for item in items:
+        codes.setdefault((not item["fatal"], item["code"] == _SUMMARY, item["code"]), []).append(item)
+    return [group for _, group in sorted(codes.items(), key=lambda entry: entry[0][:2])]
 
 
 def _item_lines(item: Mapping[str, Any]) -> list[str]:
@@ -241,7 +247,3 @@ def _item_lines(item: Mapping[str, Any]) -> list[str]:
         lines.append(f"    the event  {event['type']} {event['text'][:_CLIP]} ({proof})")
     lines += [f"    known as   {known}" for known in item["known_in"]]
     return lines
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

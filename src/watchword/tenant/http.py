@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,20 +66,29 @@ def exchange(
     body: bytes | None = None,
     limit: int = 8 << 20,
     timeout: float = 20.0,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request; the answer has at most ``limit`` bytes and all of it takes at most ``timeout`` seconds.
+
+    ``headers`` come beside the usual ones.
 
     Raises :class:`UsageError` (``bad-url``), :class:`Unavailable` (``http-unreachable``, ``http-timeout``,
     ``http-too-large``), :class:`Rejected` (``tls-untrusted``) when the peer's certificate is not acceptable.
     """
-    return asyncio.run(_exchange(method, url, context, body, limit, timeout))
+    return asyncio.run(_exchange(method, url, context, body, limit, timeout, headers or {}))
 
 
 async def _exchange(
-    method: str, url: str, context: ssl.SSLContext, body: bytes | None, limit: int, timeout: float
+    method: str,
+    url: str,
+    context: ssl.SSLContext,
+    body: bytes | None,
+    limit: int,
+    timeout: float,
+    more: Mapping[str, str],
 ) -> Answer:
     # identity: a compressed answer would be small on the wire and without bounds in memory.
-    headers = {"Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
+    headers = {"Accept-Encoding": "identity", "User-Agent": _USER_AGENT, **more}
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:

@@ -31,13 +31,17 @@ class Order:
 
 
 class Server(msgspec.Struct, frozen=True):
-    """What the provider says about a machine: ``status`` is BUILD, ACTIVE or ERROR; ``fault`` why it did not start."""
+    """What the provider says about a machine: ``status`` is BUILD, ACTIVE or ERROR; ``fault`` why it did not start.
+
+    ``reason`` is what the provider's agents said last about a launch or a start that they refused.
+    """
 
     id: str
     status: str
     address: str = ""
     port: int = 0
     fault: str = ""
+    reason: str = ""
 
 
 class Launcher(Protocol):

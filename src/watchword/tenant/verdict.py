@@ -120,7 +120,10 @@ def verify_launch(
     except Unavailable as error:
         if only_refused:
             raise _launch_refused(refused) from None
-        raise Unavailable(error.code, error.message, *_reasons(refused), hint=error.hint) from None
+        # Asked again: a rebuild may have been refused while the machine was waited for.
+        receipts = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
+        error.findings = tuple(_reasons(_split(receipts)[1]))
+        raise
     # Asked again: the release may be younger than the first answer, and a second one must not be missed.
     receipts = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
     return judge(record, address, receipts, releases)

@@ -41,6 +41,7 @@ class FakeCloud:
         self.traits: set[str] = set()
         self.actions: list[tuple[str, str]] = []
         self.broken: set[str] = set()
+        self.status_url = ""  # of a status service in the catalogue
         self.tokens: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._generations: dict[str, int] = {}
@@ -113,18 +114,17 @@ class FakeCloud:
     def catalogue(self) -> list[dict[str, Any]]:
         """The services' addresses, as in a token of the identity service."""
         places = {
-            "identity": "/v3", "image": "/image", "compute": "/compute/v2.1", "placement": "/placement",
+            "identity": f"{self.url}/v3", "image": f"{self.url}/image", "compute": f"{self.url}/compute/v2.1",
+            "placement": f"{self.url}/placement", **({"watchword": self.status_url} if self.status_url else {}),
         }  # fmt: skip
         return [
             {
                 "type": kind,
                 "name": kind,
                 "id": kind,
-                "endpoints": [
-                    {"interface": "public", "region": "here", "region_id": "here", "id": kind, "url": self.url + path}
-                ],
+                "endpoints": [{"interface": "public", "region": "here", "region_id": "here", "id": kind, "url": url}],
             }
-            for kind, path in places.items()
+            for kind, url in places.items()
         ]
 
     def token_document(self, user: str) -> dict[str, Any]:
@@ -173,6 +173,13 @@ class FakeCloud:
             if all(s[field] == query[key] for key, field in keys.items() if key in query)
         ]
         return 200, {"servers": found}
+
+    def _metadata(self, parts: tuple[str, ...], _query: Any, body: Any) -> Reply:
+        server = self.servers[parts[0]]
+        if server["status"] not in ("ACTIVE", "SHUTOFF"):
+            return 409, {"conflictingRequest": {"code": 409, "message": "not in this state"}}
+        server.setdefault("metadata", {}).update(body["metadata"])
+        return 200, {"metadata": server["metadata"]}
 
     def _action(self, parts: tuple[str, ...], _query: Any, body: Any) -> Reply:
         self.actions += [(parts[0], name) for name in body]
@@ -230,6 +237,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Reply]], ...] = (
     ("GET", "/compute/v2.1/servers(?:/detail)?", FakeCloud._servers),
     ("GET", "/compute/v2.1/servers/((?!detail)[^/]+)", FakeCloud._get),
     ("POST", "/compute/v2.1/servers/([^/]+)/action", FakeCloud._action),
+    ("POST", "/compute/v2.1/servers/([^/]+)/metadata", FakeCloud._metadata),
     ("GET", "/compute/v2.1/os-services", FakeCloud._services),
     ("PUT", "/compute/v2.1/os-services/([^/]+)", FakeCloud._service),
     ("GET", "/placement/resource_providers", FakeCloud._providers),

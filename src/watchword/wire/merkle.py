@@ -77,6 +77,11 @@ class Frontier:
         edge.append(leaf)
         return Frontier(self.size + 1, tuple(edge)), completed
 
+    def subtrees(self) -> Iterator[tuple[int, bytes]]:
+        """Level and hash of each of its complete subtrees, the largest first."""
+        levels = [level for level in range(self.size.bit_length()) if self.size >> level & 1]
+        yield from zip(reversed(levels), self.hashes, strict=True)
+
     def root(self) -> bytes:
         """The root of the tree."""
         if not self.hashes:

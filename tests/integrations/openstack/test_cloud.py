@@ -6,15 +6,22 @@ import base64
 import gc
 import hashlib
 import json
+import threading
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.integrations.openstack.helpers import IMAGE, ask, body, start
 
 from watchword.cli.main import run
+from watchword.errors import Finding, Rejected, WatchwordError
+from watchword.integrations.openstack.refusals import Refusal, Refusals, Reporter
+from watchword.integrations.openstack.status_service import StatusConfig, Statuses, StatusServer
 from watchword.tenant import launches
 from watchword.testing.cloud import FakeCloud
 from watchword.testing.compute import ComputeHost
@@ -119,7 +126,7 @@ def test_a_server_that_fails_is_told_with_the_providers_words(cloud: FakeCloud, 
     status, out, err = say("openstack", "verify", "web1")
     found = json.loads(out)
     assert (status, found["error"]["code"], found["error"].get("findings")) == (2, "address-none", None)
-    assert found["provider"] == {"status": "ERROR", "fault": "No valid host \x1b[31mwas found"}
+    assert found["provider"] == {"status": "ERROR", "fault": "No valid host \x1b[31mwas found", "reason": ""}
     assert "prove nothing" in err
     assert "\x1b" not in err
 
@@ -224,3 +231,93 @@ def test_the_identity_service_decides_who_may_ask(cloud: FakeCloud, compute: Com
         for token in (cloud.issue("mallory"), "t" * 32):
             answer = ask(agent, document, **{"X-Auth-Token": token})
             assert (answer.status_code, answer.headers["x-watchword-code"]) == (401, "caller-unknown")
+
+
+@contextmanager
+def status_service() -> Iterator[str]:
+    """The real status service, which knows no host."""
+    statuses = Statuses(StatusConfig("", "", (), {}), lambda _: {})
+    with StatusServer("127.0.0.1", 0, statuses) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def tell(url: str, instance: str, error: WatchwordError, code: str) -> None:
+    """As an agent does, until the status service has it."""
+    Reporter(url).report(instance, error)
+    for _ in range(100):
+        answer = httpx2.get(f"{url}/v1/refusals/{instance}")
+        if answer.status_code == 200 and answer.json()["code"] == code:
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never arrived")
+
+
+BAD_HOST = Rejected(Finding("O2", "host-level", "this host does not reach the level", "2", "/usr/bin/secret path"))
+
+
+def test_the_tenant_reads_what_the_agents_refused(cloud: FakeCloud, tenant: Path, say: Any) -> None:
+    cloud.add_image("guest")
+    cloud.build = lambda server: server.update(status="ERROR", fault={"message": "libvirtError"})
+    assert say(*_LAUNCH)[0] == 2
+    (server,) = cloud.servers
+    with status_service() as cloud.status_url:
+        before = json.loads(say("openstack", "verify", "web1")[1])
+        tell(cloud.status_url, server, BAD_HOST, "host-level")
+        status, out, err = say("openstack", "verify", "web1")
+    found = json.loads(out)
+    assert before["provider"] == {"status": "ERROR", "fault": "libvirtError", "reason": ""}
+    assert found["provider"]["reason"] == "[O2] host-level: this host does not reach the level"
+    assert (status, found["error"]["code"], found["error"].get("findings")) == (2, "address-none", None)
+    assert "the provider says of its hosts, which proves nothing: [O2] host-level" in err
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b'{"instance": "x"}', b'{"message": "\x1b"}', b"[" * 100_000])
+def test_a_reason_that_cannot_be_read_is_none(cloud: FakeCloud, tenant: Path, say: Any, content: bytes) -> None:
+    cloud.add_image("guest")
+    say(*_LAUNCH)
+    with serve(lambda *_: (200, content), get=True) as cloud.status_url:
+        assert json.loads(say("openstack", "verify", "web1")[1])["provider"]["reason"] == ""
+
+
+def test_the_watcher_writes_reasons_where_nova_takes_them(cloud: FakeCloud, say: Any) -> None:
+    stopped = cloud.add_server("web1", status="SHUTOFF", metadata={"own": "kept"})
+    failed = cloud.add_server("web2", status="ERROR")
+    watch = ("openstack", "watch", "--once")
+    with status_service() as url:
+        for instance in (stopped["id"], failed["id"], "6a8f3b3e-0000-4000-8000-000000000000"):
+            tell(url, instance, BAD_HOST, "host-level")
+        assert say(*watch, "--status-url", url)[0] == 0
+        assert stopped["metadata"] == {"own": "kept"}
+        assert say(*watch, "--reasons", "--status-url", url)[0] == 0
+    assert stopped["metadata"] == {
+        "own": "kept",
+        "watchword_reason": "[O2] host-level: this host does not reach the level",
+    }
+    assert "metadata" not in failed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b'{"instance": "web1", "code": "c", "message": "m"}', b" " * 3000,
+     b'{"instance": "6a8f3b3e-0000-4000-8000-000000000000", "code": "c", "message": "\\u001b[31m"}',
+     b'{"instance": "6a8f3b3e-0000-4000-8000-000000000000", "code": 5, "message": "m"}'],
+)  # fmt: skip
+def test_what_is_no_refusal_is_not_kept(body: bytes) -> None:
+    with status_service() as url:
+        assert httpx2.post(f"{url}/v1/refusals", content=body).status_code == 400
+        assert httpx2.get(f"{url}/v1/refusals").json() == {"refusals": []}
+
+
+def test_refusals_are_bounded_and_the_newest_counts() -> None:
+    kept = Refusals(clock=lambda: 7.0)
+    ids = [f"6a8f3b3e-0000-4000-8000-{number:012}" for number in range(5000)]
+    for instance in (*ids, ids[-1]):
+        kept.add(Refusal(instance, "c", f"about {instance}"))
+    kept.add(Refusal(ids[-1], "d", "newer"))
+    assert len(kept.all()) == 4096
+    assert kept.of(ids[0]) is None
+    assert kept.of(ids[-1]) == {"instance": ids[-1], "code": "d", "message": "newer", "time": 7}

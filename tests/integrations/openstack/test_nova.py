@@ -113,6 +113,9 @@ def test_a_bad_host_fails_novas_build_in_time(world: World, tmp_path: Path) -> N
     with start(compute) as agent:
         (made,) = in_nova(question(agent, instance, token_for(world), tmp_path / "drive.iso"))
     assert made["status"] == 503
+    # What keystoneauth makes of the answer is what nova puts into its fault.
+    assert made["text"].startswith("watchword: [E2] stack-none: ")
+    assert made["text"].endswith("(HTTP 503)")
     assert not (tmp_path / "drive.iso").exists()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -11,11 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from watchword.authority.operations.desk import Answer, Desk, Named, Nothing, Operation, Question, Text, one
-from watchword.authority.store import Host
+from watchword.authority.store import Decision, Host
 from watchword.authority.watch import standing_now
+from watchword.errors import UsageError
 
 __all__ = ["OPERATIONS"]
 
+_TRACE: Final = re.compile(r"[0-9a-f]{16,64}")
 MAX_PAGE: Final = 1000  # entries of the record in one answer
 Reason = Annotated[Text, Meta(min_length=1)]
 
@@ -46,11 +50,12 @@ class WatchHosts(Question, frozen=True):
 
 
 class Record(Question, frozen=True):
-    """Entries of the record after number ``after``; only ``acts``, what people did, or all."""
+    """Entries of the record after number ``after``; only ``acts``, what people did, or about a launch's ``trace``."""
 
     after: Annotated[int, Meta(ge=0, lt=1 << 53)] = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 50
     acts: bool = False
+    trace: Named | None = None
 
 
 # -- hosts ---------------------------------------------------------------------------------------------------------
@@ -148,9 +153,18 @@ def _record(desk: Desk, ask: Record) -> Answer:
     found = desk.store.decisions(after=ask.after, launch_key=b"" if ask.acts else None)
     rows = [
         {"seq": each.seq, "leaf": each.leaf.hex(), "entry": msgspec.json.decode(each.entry)}
-        for each in islice(found, ask.limit)
+        for each in islice(filter(_about(ask.trace), found), ask.limit)
     ]
     return {"head": {"seq": head.seq, "root": head.root.hex()}, "decisions": rows}
+
+
+def _about(trace: str | None) -> Callable[[Decision], bool]:
+    """Whether a decision is about the launch with this trace id, the beginning of its token's id."""
+    if trace is None:
+        return lambda _: True
+    if not _TRACE.fullmatch(trace):
+        raise UsageError("bad-trace", f"{trace[:80]!r} is not a trace id", hint="it has 16 to 64 hex digits")
+    return lambda d: bool(d.launch_key) and str(msgspec.json.decode(d.entry).get("token", "")).startswith(trace)
 
 
 OPERATIONS: Final = (

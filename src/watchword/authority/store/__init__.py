@@ -1,5 +1,6 @@
 """What the authority remembers, in a SQLite file or on PostgreSQL: hosts, what is allowed, every decision in order."""
 
+from watchword.authority.store.fleet import FleetFilter, FleetHost
 from watchword.authority.store.record import Decision
 from watchword.authority.store.rows import (
     AnchorRow,
@@ -30,6 +31,8 @@ __all__ = [
     "Decision",
     "EkPin",
     "EndorserRow",
+    "FleetFilter",
+    "FleetHost",
     "Head",
     "Host",
     "KeptEvidence",

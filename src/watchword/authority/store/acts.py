@@ -37,6 +37,7 @@ _PUBLIC: Final[Mapping[str, tuple[str, ...]]] = {
     "keys-rotate-log": ("from_version",),
     "keys-rotate-root": ("from_version",),
     "keys-drop-sealing": ("from_version",),
+    "keys-export-root": ("from_version",),
     "witness-add": (),
     "witness-remove": (),
 }

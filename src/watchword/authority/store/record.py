@@ -16,7 +16,7 @@ from watchword.errors import Finding, MalformedError, Rejected
 from watchword.wire.log_leaf import SALT_SIZE, TAG_SIZE, LogLeaf, commitment, index_key, tag
 from watchword.wire.merkle import Frontier, leaf_hash
 
-__all__ = ["Decision", "Place", "next_decision", "verify_record"]
+__all__ = ["Decision", "Place", "broken", "next_decision", "verify_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,47 +66,53 @@ def next_decision(
     return Decision(frontier.size, time, launch_key, number, salt, entry, leaf, frontier), completed
 
 
-def verify_record(decisions: Iterable[Decision]) -> Iterator[Decision]:
-    """Yield each decision once it is proven to be the next of the log, starting at number 1.
+def verify_record(decisions: Iterable[Decision], after: Frontier | None = None) -> Iterator[Decision]:
+    """Yield each decision once it is proven to be the next of the log, starting at number 1, or ``after`` a tree.
+
+    After a tree, that the decisions of a launch are counted without a gap is not checked: the first may be before it.
 
     Raises :class:`Rejected` (``decision-log``) at the first entry that is not, and at the first that is filed
     under another launch or time than it says: it would be hidden from those who look for it.
     """
-    tree, counts = Frontier(), dict[bytes, int]()
-    for seq, decision in enumerate(decisions, start=1):
+    tree, counts = after or Frontier(), dict[bytes, int]()
+    for seq, decision in enumerate(decisions, start=tree.size + 1):
         if decision.seq != seq:
-            raise _broken(seq, "the number is out of order", str(seq), str(decision.seq))
+            raise broken(seq, "the number is out of order", str(seq), str(decision.seq))
         tree, _ = tree.append(leaf_hash(decision.leaf))
         if decision.frontier != tree:
-            raise _broken(seq, "it does not lead to its root", tree.root().hex(), decision.frontier.root().hex())
+            raise broken(seq, "it does not lead to its root", tree.root().hex(), decision.frontier.root().hex())
         _check_filing(decision)
-        if decision.launch_key:
+        if after is not None:
+            counts[decision.launch_key] = decision.number
+        elif decision.launch_key:
             counts[decision.launch_key] = counts.get(decision.launch_key, 0) + 1
         _check_leaf(decision, counts.get(decision.launch_key, 0))
         yield decision
 
 
 def _check_leaf(decision: Decision, number: int) -> None:
+    if not all(isinstance(cell, bytes) for cell in (decision.salt, decision.entry, decision.leaf)):
+        raise broken(decision.seq, "it is not made of bytes")  # SQLite keeps what whoever altered it gave
     try:
         leaf = LogLeaf.parse(decision.leaf)
     except MalformedError as error:
-        raise _broken(decision.seq, "its leaf is not one", "", error.message) from None
+        raise broken(decision.seq, "its leaf is not one", "", error.message) from None
     expected = commitment(decision.salt, decision.entry)
     if leaf.commitment != expected:
-        raise _broken(decision.seq, "it is not what was logged", leaf.commitment.hex(), expected.hex())
+        raise broken(decision.seq, "it is not what was logged", leaf.commitment.hex(), expected.hex())
     if decision.number != number:
-        raise _broken(decision.seq, "its launch has another number of entries", str(number), str(decision.number))
+        raise broken(decision.seq, "its launch has another number of entries", str(number), str(decision.number))
     if decision.launch_key and leaf.tag != tag(index_key(decision.launch_key), number):
-        raise _broken(decision.seq, "its launch cannot find it", "", leaf.tag.hex())
+        raise broken(decision.seq, "its launch cannot find it", "", leaf.tag.hex())
 
 
 def _check_filing(decision: Decision) -> None:
     try:
         filed = msgspec.json.decode(decision.entry, type=_Filed)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _broken(decision.seq, "it is not a decision", "", str(error)) from None
+        raise broken(decision.seq, "it is not a decision", "", str(error)) from None
     if (filed.time, filed.launch) != (decision.time, decision.launch_key.hex()):
-        raise _broken(
+        raise broken(
             decision.seq,
             "it is filed under another time or launch than it says",
             f"{filed.time} {filed.launch}",
@@ -114,6 +120,7 @@ def _check_filing(decision: Decision) -> None:
         )
 
 
-def _broken(seq: int, why: str, expected: str, actual: str) -> Rejected:
+def broken(seq: int, why: str, expected: str = "", actual: str = "") -> Rejected:
+    """The refusal (``decision-log``) of entry ``seq``, which is not what it should be."""
     text = f"the decision record is broken: {why}"
     return Rejected(Finding("F5", "decision-log", text, expected, actual, f"entry {seq}"))

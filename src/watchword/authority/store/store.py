@@ -13,8 +13,10 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func,
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.engine import BUSY_SECONDS, Backend, open_backend, translated
+from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.record import Decision, verify_record
+from watchword.authority.store.retention import RetentionReads
 from watchword.authority.store.rows import (
     AnchorRow,
     BundleRow,
@@ -71,7 +73,7 @@ class Head:
     root: bytes
 
 
-class Store(WatchReads, SurveyReads):
+class Store(WatchReads, FleetReads, SurveyReads, RetentionReads):
     """The authority's memory. Any number of threads and processes may use one at the same time."""
 
     def __init__(self, backend: Backend) -> None:
@@ -290,7 +292,7 @@ class Store(WatchReads, SurveyReads):
             with self._reading() as connection:
                 rows = connection.execute(page).all()
             for row in rows:
-                yield _decision(row)
+                yield decision_row(row)
             if len(rows) < _BATCH:
                 return
             after = rows[-1].seq
@@ -300,6 +302,12 @@ class Store(WatchReads, SurveyReads):
         with self._reading() as connection:
             row = connection.execute(statements.NEWEST_DECISION).first()
             return _head(Frontier.parse(row.seq, row.frontier) if row else Frontier())
+
+    def frontier(self) -> Frontier:
+        """The right edge of the log as it is now."""
+        with self._reading() as connection:
+            row = connection.execute(statements.NEWEST_DECISION).first()
+            return Frontier.parse(row.seq, row.frontier) if row else Frontier()
 
     def head_at(self, size: int) -> Head | None:
         """The root of the log when it had ``size`` entries; None when it never had."""
@@ -381,11 +389,6 @@ class Store(WatchReads, SurveyReads):
 
 def _head(tree: Frontier) -> Head:
     return Head(tree.size, tree.root())
-
-
-def _decision(row: Row[Any]) -> Decision:
-    tree = Frontier.parse(row.seq, row.frontier)
-    return Decision(row.seq, row.time, row.launch_key, row.number, row.salt, row.entry, row.leaf, tree)
 
 
 def _stacks(connection: Connection, query: Select[Any]) -> Iterator[tuple[Row[Any], frozenset[str]]]:

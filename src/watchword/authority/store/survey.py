@@ -58,6 +58,14 @@ class SurveyReads:
     def _reading_together(self) -> AbstractContextManager[Connection]:
         raise AssertionError("the store has this")
 
+    def faults(self) -> list[str]:
+        """What the database finds wrong with its own file, at most ten things; a server looks after itself."""
+        with self._reading_together() as connection:
+            if connection.dialect.name != "sqlite":
+                return []
+            found = connection.exec_driver_sql("PRAGMA quick_check(10)").scalars().all()
+            return [str(fault) for fault in found if fault != "ok"]
+
     def survey(self, now: int) -> Survey:
         """What there is at ``now`` (Unix seconds)."""
         with self._reading_together() as connection:
@@ -77,10 +85,10 @@ class SurveyReads:
 
 
 def _hosts(connection: Connection, now: int) -> tuple[HostCount, ...]:
-    """One query: each host by each watched profile; without a state it is "unknown", revoked it has failed."""
+    """One query: each host by each watched profile; without a state it is "unknown"."""
     hosts, watched, states = schema.hosts, schema.watched, schema.host_states
     standing = case(
-        (hosts.c.revoked_at.is_not(None), "failed"),
+        (hosts.c.revoked_at.is_not(None), "revoked"),
         (states.c.standing.is_(None), "unknown"),
         (or_(states.c.until <= now, states.c.checked > now), "stale"),
         else_=states.c.standing,

@@ -12,6 +12,7 @@ from watchword.authority.store import schema, statements
 from watchword.authority.store.acts import public_text
 from watchword.authority.store.allowed import AllowedTransaction
 from watchword.authority.store.record import Decision, Place, next_decision
+from watchword.authority.store.retention import RetentionTransaction
 from watchword.authority.store.rows import Host
 from watchword.authority.store.upsert import upsert
 from watchword.authority.store.watch import WatchTransaction
@@ -29,7 +30,7 @@ ACT_FORMAT: Final = "watchword-act/1"
 _MAX_KEY: Final = 64  # bytes of a nonce id or token id
 
 
-class Transaction(AllowedTransaction, WatchTransaction):
+class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction):
     """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
 
     # -- single use, counting, deciding ----------------------------------------------------------------------

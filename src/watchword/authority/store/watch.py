@@ -103,6 +103,8 @@ class WatchTransaction(TrustTransaction):
         ``record.entries`` counts what its quote covers; ``ima_log`` begins at entry ``ima_from`` and holds no more than
         that. A part that does not continue what is kept is not kept, and neither is the log then.
         """
+        if not all(self._is_here(log) for log in (event_log, ima_log) if log is not None):
+            return  # forgotten since it was found to be on file: the next evidence brings it again
         parts = self._parts(host_id, record, ima_from)
         if ima_from and not parts:
             record, ima_log = replace(record, entries=0), None
@@ -140,6 +142,11 @@ class WatchTransaction(TrustTransaction):
         if not ima_from or not continues:
             return []
         return list(self._connection.execute(statements.EVIDENCE_PARTS, {"host_id": host_id}).scalars())
+
+    def _is_here(self, log: PackedLog) -> bool:
+        if log.data is not None:
+            return True
+        return self._connection.execute(statements.EVIDENCE_LOG, {"digest": log.digest}).first() is not None
 
     def _keep_log(self, log: PackedLog) -> bytes:
         if log.data is not None:

@@ -68,7 +68,7 @@ def configure(form: str = "auto", stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("watchword").setLevel(logging.INFO)
+    logging.getLogger("watchword.authority").setLevel(logging.INFO)
 
 
 def _renderers(*, console: bool) -> list[structlog.typing.Processor]:

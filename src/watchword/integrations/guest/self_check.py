@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does this machine hold the key of its launch? One file, standard library only; run it inside the machine.
+"""Does this machine hold the key of its launch? One file, standard library only; run it inside the machine, as root.
 
 It reads what the host's agent left (``/etc/watchword/launch.json``) and compares the SSH host key there with the one in
 ``/etc/ssh``. It helps the machine to notice that it was started without its secret, say before it opens a service; it
@@ -29,8 +29,8 @@ def check(launch: str = LAUNCH, host_key: str = HOST_KEY) -> "tuple[int, str]":
         return 3, f"this machine has no key: {about.get('code', '')}: {about.get('message', '')}"
     try:
         actual = _read(host_key).split()[:2]
-    except OSError:
-        return 2, f"there is no SSH host key at {host_key}"
+    except OSError as error:  # cloud-init of Debian 12 lets root alone read the public half
+        return 2, f"the SSH host key at {host_key} cannot be read: {error.strerror}"
     if actual != str(about.get("ssh_host_key", "")).split()[:2]:
         return (
             3,

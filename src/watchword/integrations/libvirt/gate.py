@@ -17,7 +17,7 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingMixIn, UnixStreamServer
 from typing import Any
 
-from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
+from watchword.errors import MalformedError, Rejected, Unavailable, UsageError, WatchwordError
 from watchword.integrations.libvirt.domain import MAX_XML, Domain
 
 __all__ = ["Gate", "GateServer", "has_token"]
@@ -36,7 +36,8 @@ class Gate:
     """Decides about one call of the hook.
 
     ``check()`` raises unless this host may start machines with a token; ``first(domain)`` raises unless a machine that
-    waits for its first start boots what was measured; ``started(uuid)`` and ``ended(uuid)`` clean up after it.
+    waits for its first start boots what was measured; ``started(uuid)`` and ``ended(uuid)`` clean up after it;
+    ``report(uuid, error)`` is told of a start that is refused.
     """
 
     def __init__(
@@ -45,16 +46,20 @@ class Gate:
         first: Callable[[Domain], None],
         started: Callable[[str], None],
         ended: Callable[[str], None],
+        report: Callable[[str, WatchwordError], None],
     ) -> None:
         self._check, self._first, self._started, self._ended = check, first, started, ended
+        self._report = report
 
     def decide(self, operation: str, sub: str, xml: bytes) -> str:
         """What the hook says to libvirt: an empty text, or why the machine must not start."""
         step = (operation, sub)
         if step not in _CHECKED | _STARTED | _ENDED:
             return ""
+        uuid = ""
         try:
             domain = Domain.parse(xml)
+            uuid = domain.uuid
             if step in _STARTED:
                 self._started(domain.uuid)
             elif step in _ENDED:
@@ -63,7 +68,10 @@ class Gate:
                 self._first(domain)
                 self._check()
         except WatchwordError as error:
-            return f"{error.code}: {error.message}" if step in _CHECKED else ""
+            if step not in _CHECKED:
+                return ""
+            self._report(uuid, error)
+            return error.message if isinstance(error, Rejected) else f"{error.code}: {error.message}"
         return ""
 
 

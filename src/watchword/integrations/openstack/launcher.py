@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from watchword.errors import Unavailable, UsageError
+from watchword.integrations.openstack.refusals import ROUTE, Refusal
+from watchword.tenant.http import exchange, web_context
 from watchword.tenant.launcher import Order, Server
 
 __all__ = ["Choices", "Cloud", "ImageWord", "connect", "image_word"]
@@ -21,6 +27,8 @@ _SSH_PORT = 22
 _CHUNK = 1 << 20
 _ALGORITHMS = ("sha512", "sha384", "sha256", "md5")
 _TEXT = 400
+_SERVICE = "watchword"  # type of the status service in the catalogue
+_MAX_REASON, _SECONDS = 4096, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,22 @@ class Cloud:
         found = self._find(lambda: self._cloud.compute.find_server(server, ignore_missing=False))
         if found is None:
             raise UsageError("server-unknown", f"the cloud has no server {server[:80]!r}", hint="openstack server list")
-        return self.get(str(found.id))
+        known = self.get(str(found.id))
+        return structs.replace(known, reason=self._reason(known.id))
+
+    def _reason(self, server_id: str) -> str:
+        """What the provider's status service has of its agents about the server; "" when it has, or is, nothing.
+
+        It is found in the catalogue of the cloud, as service type ``watchword``, and is not shown the tenant's token.
+        """
+        try:
+            place = self._cloud.config.get_session_endpoint(_SERVICE)
+            url = f"{str(place).rstrip('/')}{ROUTE}/{server_id}"
+            answer = exchange("GET", url, web_context(), limit=_MAX_REASON, timeout=_SECONDS) if place else None
+            document = json.loads(answer.body) if answer is not None and answer.status == HTTPStatus.OK else {}
+            return Refusal.parse(json.dumps(document).encode()).message if document else ""
+        except Exception:  # noqa: BLE001  # the SDK's catalogue raises many kinds; without a reason there is just none
+            return ""
 
     def _networks(self, names: tuple[str, ...]) -> object:
         if not names:

@@ -19,8 +19,7 @@ from typing import Any
 from watchword.errors import WatchwordError
 from watchword.integrations.openstack.peer import Peers
 from watchword.integrations.openstack.request import MAX_REQUEST
-from watchword.net.server import PROBLEM, BoundedHandler, BoundedServer, Refused
-from watchword.net.server import problem as document
+from watchword.net.server import BoundedHandler, BoundedServer, Refused, problem_document
 
 __all__ = ["Answer", "AgentServer", "problem"]
 
@@ -39,9 +38,16 @@ class Answer:
     code: str = ""
 
 
-def problem(status: HTTPStatus, code: str, detail: str) -> Answer:
-    """A problem document (RFC 9457)."""
-    return Answer(status, document(status, code, detail), code)
+def problem(status: HTTPStatus, code: str, detail: str, words: str = "") -> Answer:
+    """The members of a problem document (RFC 9457), and those from which nova takes the words of its fault.
+
+    ``words`` is for people in the cloud, ``detail`` for this host's. Source: keystoneauth1,
+    ``exceptions.http.from_response``, which reads ``error`` of answers that are called application/json.
+    """
+    found = problem_document(status, code, detail)
+    return Answer(
+        status, json.dumps(found | {"error": {"code": status, "message": f"watchword: {words or code}"}}).encode(), code
+    )
 
 
 class AgentServer(BoundedServer):
@@ -117,8 +123,7 @@ class _Handler(BoundedHandler):
 
     def _send(self, answer: Answer) -> None:
         about = {"x_watchword_code": answer.code} if answer.code else {}
-        kind = _JSON if answer.status == HTTPStatus.OK else PROBLEM
-        self.answer(answer.status, kind, answer.body, cache_control="no-store", **about)
+        self.answer(answer.status, _JSON, answer.body, cache_control="no-store", **about)
 
 
 def log(event: str, **about: object) -> None:

@@ -17,6 +17,7 @@ from watchword.integrations.openstack.builds import Builds
 from watchword.integrations.openstack.keystone import Keystone
 from watchword.integrations.openstack.opener import Opener
 from watchword.integrations.openstack.peer import Peers
+from watchword.integrations.openstack.refusals import Reporter
 from watchword.integrations.openstack.server import AgentServer
 from watchword.integrations.openstack.settings import ServeSettings, StatusSettings
 from watchword.integrations.openstack.vendordata import VendordataService
@@ -36,9 +37,12 @@ class AgentService:
         opener = Opener(config)
         self.builds = Builds(opener, partial(defined_domain, serve.libvirt), serve.base, config.state / "builds")
         self.attestor = Attestor(opener, status)
+        self._report = Reporter(status.report).report
         self._gate = self._make_gate(serve) if str(serve.socket) else None
         callers = Keystone(serve.keystone, serve.keystone_user) if serve.keystone else None
-        service = VendordataService(self.builds, deadline=serve.deadline, on_refusal=serve.on_refusal, callers=callers)
+        service = VendordataService(
+            self.builds, deadline=serve.deadline, on_refusal=serve.on_refusal, report=self._report, callers=callers
+        )
         self._server = AgentServer(host, port, service.answer, self.health, Peers(serve.users), serve.deadline + 1)
         self.url = self._server.url
 
@@ -48,7 +52,7 @@ class AgentService:
             if self.attestor.active:
                 self.attestor.check(min(serve.deadline, _GATE_SECONDS))
 
-        gate = Gate(check, self.builds.check_first_start, self.builds.forget, self.builds.forget)
+        gate = Gate(check, self.builds.check_first_start, self.builds.forget, self.builds.forget, self._report)
         return GateServer(serve.socket, gate)
 
     def __enter__(self) -> AgentService:

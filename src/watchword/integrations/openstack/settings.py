@@ -15,6 +15,7 @@ keystone_user = "nova"
 rank = 1                                       # the level that a start needs, from 1, the lowest; 0: not checked
 interval = 120                                 # seconds between two attestations
 max_age = 600                                  # seconds that one counts at a start
+report = ""                                    # the status service, to be told of every refusal
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class StatusSettings:
     rank: int = 1
     interval: int = 120
     max_age: int = 600
+    report: str = ""
 
 
 def load_sections(path: Path | None) -> tuple[ServeSettings, StatusSettings]:

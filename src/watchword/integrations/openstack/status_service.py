@@ -19,6 +19,7 @@ from typing import Any
 
 from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
+from watchword.integrations.openstack.refusals import ROUTE, Refusal, Refusals
 from watchword.integrations.openstack.server import log_error
 from watchword.net.server import BoundedHandler, BoundedServer, Refused
 from watchword.tenant.http import exchange, pinned_context, problem
@@ -32,6 +33,7 @@ _PAGE = 1000  # hosts in one question
 _TIMEOUT = 10.0
 _SECONDS = 30.0  # for one whole answer
 _GOOD = ("trusted", "degraded")
+_ROUTES = f"GET /v1/hosts, GET {ROUTE}, POST {ROUTE} and POST …/PollHosts are here"
 Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -169,6 +171,7 @@ class StatusServer(BoundedServer):
 
     def __init__(self, address: str, port: int, statuses: Statuses) -> None:
         self.statuses = statuses
+        self.refusals = Refusals()
         super().__init__(address, port, _Handler, _SECONDS)
 
 
@@ -181,22 +184,40 @@ class _Handler(BoundedHandler):
     def do_GET(self) -> None:
         if self.path == "/v1/hosts":
             self._send(self.server.statuses.document())
+        elif self.path == ROUTE:
+            self._send({"refusals": self.server.refusals.all()})
+        elif self.path.startswith(f"{ROUTE}/"):
+            self._send_refusal(self.path.removeprefix(f"{ROUTE}/"))
         else:
             self.answer_refused(self._elsewhere())
 
     def do_POST(self) -> None:
         try:
-            if not self.path.endswith("/PollHosts"):
-                raise self._elsewhere()
-            body = b"".join(self.pieces(self.body_size(_MAX_BODY)))
-            self._send(self.server.statuses.poll(_names(body)))
+            self._send(self._posted())
         except MalformedError as error:
             self.answer_refused(Refused(HTTPStatus.BAD_REQUEST, error.code, error.message))
         except Refused as refusal:
             self.answer_refused(refusal)
 
+    def _posted(self) -> dict[str, Any]:
+        if not (self.path.endswith("/PollHosts") or self.path == ROUTE):
+            raise self._elsewhere()
+        body = b"".join(self.pieces(self.body_size(_MAX_BODY)))
+        if self.path != ROUTE:
+            return self.server.statuses.poll(_names(body))
+        self.server.refusals.add(Refusal.parse(body))
+        return {}
+
+    def _send_refusal(self, server: str) -> None:
+        found = self.server.refusals.of(server)
+        if found is None:
+            text = "no refusal of that server was reported"
+            self.answer_refused(self.refused(HTTPStatus.NOT_FOUND, "server", text))
+        else:
+            self._send(found)
+
     def _elsewhere(self) -> Refused:
-        return self.refused(HTTPStatus.NOT_FOUND, "route", "GET /v1/hosts and POST …/PollHosts are here")
+        return self.refused(HTTPStatus.NOT_FOUND, "route", _ROUTES)
 
     def _send(self, document: Mapping[str, Any]) -> None:
         self.answer(HTTPStatus.OK, "application/json", json.dumps(document).encode())

@@ -6,16 +6,19 @@ Through openstacksdk, as the provider's administrator. Source: Placement API 1.6
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from watchword.errors import Unavailable, UsageError
+from watchword.integrations.openstack.refusals import Refusal
 
-__all__ = ["PREFIX", "Watcher", "wanted_traits"]
+__all__ = ["PREFIX", "REASON", "Watcher", "wanted_traits"]
 
 PREFIX = "CUSTOM_WATCHWORD_LEVEL_"
 _HEADERS = {"OpenStack-API-Version": "placement 1.6"}
 _SERVICE = "nova-compute"
+REASON = "watchword_reason"
+_WRITABLE = ("ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF")
 _REASON = "watchword: the host is not trusted"
 
 
@@ -33,6 +36,7 @@ class Watcher:
 
     def __init__(self, cloud: Any, *, rank: int, action: str) -> None:
         self._cloud, self._rank, self._action = cloud, rank, action
+        self._told: dict[str, str] = {}  # reasons that were written, by server
 
     def apply(self, hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One round; what was changed, host by host. Raises :class:`Unavailable` (``provider-refused``)."""
@@ -46,6 +50,27 @@ class Watcher:
                 raise
             except Exception as error:  # noqa: BLE001  # keystoneauth and openstacksdk share no base class
                 raise Unavailable("provider-refused", f"the cloud answered about {name}: {str(error)[:300]}") from None
+        return changes
+
+    def explain(self, refusals: Iterable[Refusal]) -> list[dict[str, Any]]:
+        """Write into a server's metadata (``watchword_reason``) why it did not start, for its owner to read.
+
+        Nova takes metadata of servers that are active, paused, suspended or stopped, not of those in ERROR. Raises
+        :class:`Unavailable` (``provider-refused``).
+        """
+        changes: list[dict[str, Any]] = []
+        for refusal in refusals:
+            if self._told.get(refusal.instance) == refusal.message:
+                continue
+            try:
+                server = self._cloud.compute.get_server(refusal.instance)
+                if server.status in _WRITABLE:
+                    self._cloud.compute.set_server_metadata(server, **{REASON: refusal.message})
+                    self._told[refusal.instance] = refusal.message
+                    changes.append({"server": refusal.instance, "reason": refusal.message})
+            except Exception as error:  # noqa: BLE001  # keystoneauth and openstacksdk share no base class
+                if getattr(error, "status_code", getattr(error, "http_status", None)) not in (404, 409):
+                    raise Unavailable("provider-refused", f"the cloud answered: {str(error)[:300]}") from None
         return changes
 
     def _traits(self, name: str, rank: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from watchword.integrations.openstack import cloudconfig
 from watchword.integrations.openstack.builds import Builds, Deadline, is_request_at_fault
 from watchword.integrations.openstack.request import VendordataRequest
 from watchword.integrations.openstack.server import Answer, log, log_error, problem
+from watchword.integrations.reasons import reason
 from watchword.wire.token import Token
 from watchword.wire.trace import launch_trace, traced
 
@@ -26,10 +28,20 @@ class Callers(Protocol):
 class VendordataService:
     """``on_refusal`` "boot" answers a refused launch so that it boots visibly untrusted, "fail" so that it does not.
 
-    ``deadline`` is in seconds for each answer; ``callers`` None takes everybody whom the server let through.
+    ``deadline`` is in seconds for each answer; ``callers`` None takes everybody whom the server let through;
+    ``report(instance, error)`` is told of every launch that gets no secret.
     """
 
-    def __init__(self, builds: Builds, *, deadline: float, on_refusal: str, callers: Callers | None = None) -> None:
+    def __init__(
+        self,
+        builds: Builds,
+        *,
+        deadline: float,
+        on_refusal: str,
+        report: Callable[[str, WatchwordError], None],
+        callers: Callers | None = None,
+    ) -> None:
+        self._report = report
         self._builds = builds
         self._deadline = deadline
         self._on_refusal = on_refusal
@@ -78,14 +90,15 @@ class VendordataService:
 
     def _refused(self, error: WatchwordError, instance: str) -> Answer:
         log_error("vendordata-refused", error, instance=instance)
+        self._report(instance, error)
         if self._on_refusal == "fail":
-            return problem(HTTPStatus.FORBIDDEN, error.code, error.message)
+            return problem(HTTPStatus.FORBIDDEN, error.code, error.message, reason(error))
         return Answer(HTTPStatus.OK, cloudconfig.refused(error, instance), error.code)
 
-    @staticmethod
-    def _failed(error: WatchwordError, instance: str) -> Answer:
+    def _failed(self, error: WatchwordError, instance: str) -> Answer:
         """This host's own failure: nova tries another one."""
         log_error("vendordata-failed", error, instance=instance)
         if error.code == "caller-unknown":
-            return problem(HTTPStatus.UNAUTHORIZED, error.code, error.message)
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, error.code, error.message)
+            return problem(HTTPStatus.UNAUTHORIZED, error.code, error.message, reason(error))
+        self._report(instance, error)
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, error.code, error.message, reason(error))

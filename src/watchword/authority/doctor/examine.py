@@ -1,0 +1,80 @@
+"""All checks, in the order in which one explains the next; what cannot be opened is not looked into further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from watchword.authority.data import store_of
+from watchword.authority.doctor import judging, keys, machine, record, service
+from watchword.authority.doctor.report import Report, Subject
+from watchword.authority.keyring import Keyring
+from watchword.authority.store import Store
+
+__all__ = ["examine"]
+
+
+def examine(subject: Subject, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Report:
+    """Look at the authority ``subject``; never raises for what it finds, and changes nothing.
+
+    ``progress`` hears how many of the log's entries are checked, and how many there are.
+    """
+    report = Report()
+    with report.check("directory"):
+        machine.check_directory(subject, report)
+    with report.check("disk"):
+        machine.check_disk(subject, report)
+    with report.check("limits"):
+        machine.check_limits(report)
+    if subject.backup is not None:
+        with report.check("backup"):
+            machine.check_backup(subject, report)
+    _keys(subject, report)
+    with report.check("store"):
+        where = store_of(subject.data, subject.database)
+        if isinstance(where, Path) and not where.exists():
+            text, hint = f"there is no store at {subject.store}", "Put a backup back, or name another --data."
+            report.problem("store-missing", text, hint)
+            return report
+        with Store.open(where) as store:
+            _store(subject, store, report, progress)
+    return report
+
+
+def _keys(subject: Subject, report: Report) -> None:
+    ring: Keyring | None = None
+    with report.check("keys"):
+        ring = Keyring.load(subject.data / "keyring", passphrase=subject.passphrase)
+        keys.check_ages(subject, ring, report)
+    if ring is None:
+        return
+    with report.check("certificates"):
+        keys.check_certificates(subject, ring, report)
+    if subject.url is not None and not report.has("certificate-names"):  # else TLS fails for that reason
+        with report.check("service"):
+            service.check_service(subject, ring, report)
+
+
+def _store(subject: Subject, store: Store, report: Report, progress: Callable[[int, int], None]) -> None:
+    record.check_store(store, report)
+    with report.check("log"):
+        record.check_log(subject, store, progress)
+    found = None
+    with report.check("clock"):
+        found = store.survey(subject.now)
+        record.check_clock(subject, found, report)
+    if found is not None:
+        with report.check("witnesses"):
+            record.check_witnesses(subject, found, report)
+        with report.check("retention"):
+            record.check_evidence(subject, found, report)
+        with report.check("hosts"):
+            judging.check_hosts(found, report)
+        with report.check("crls"):
+            judging.check_crls(subject, found, report)
+    with report.check("stacks"):
+        current = judging.in_force(store, subject.now)
+        judging.check_stacks(subject, store, current, report)
+        if current:
+            with report.check("profiles"):
+                judging.check_profiles(subject, store, current, report)
