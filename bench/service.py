@@ -104,7 +104,18 @@ def authority(
     log = stack.enter_context((folder / "log").open("wb"))
     command = [sys.executable, "-m", "watchword", "authority"]
     process = subprocess.Popen(
-        [*command, "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--ready-file", str(ready)],
+        [
+            *command,
+            "serve",
+            "--data",
+            str(data),
+            "--listen",
+            "127.0.0.1:0",
+            "--per-host",
+            "0",
+            "--ready-file",
+            str(ready),
+        ],
         stdout=log,
         stderr=log,
     )

@@ -91,7 +91,18 @@ class Service:
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
         listen = f"127.0.0.1:{self._port}"
-        command = [*_COMMAND, "serve", "--data", str(self.data), "--listen", listen, "--host-name", "localhost"]
+        command = [
+            *_COMMAND,
+            "serve",
+            "--data",
+            str(self.data),
+            "--listen",
+            listen,
+            "--host-name",
+            "localhost",
+            "--per-host",
+            "0",
+        ]
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [*command, "--ready-file", str(ready)], stdout=log, stderr=log, env=self._environment

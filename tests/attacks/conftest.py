@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from watchword.authority.store import DatabaseUrl
 from watchword.testing.farm import have_swtpm
 from watchword.testing.world import World
 
@@ -15,10 +16,10 @@ from .helpers import Bench
 WAYS = ("direct", "relayed")
 
 
-def _bench(boots: Path, way: str) -> Iterator[Bench]:
+def _bench(boots: Path, way: str, database: DatabaseUrl | None = None) -> Iterator[Bench]:
     if not have_swtpm():
         pytest.skip("swtpm is not installed: attacks need real emulated TPMs")
-    with World(boots, relayed=way == "relayed") as world:
+    with World(boots, relayed=way == "relayed", database=database) as world:
         yield Bench(world, honest=world.host(), evil=world.host())
 
 
@@ -38,3 +39,9 @@ def fresh(request: pytest.FixtureRequest, boots: Path) -> Iterator[Bench]:
 def lone(boots: Path) -> Iterator[Bench]:
     """A world of its own, reached by a call: for attacks in which no exchange plays a part."""
     yield from _bench(boots, "direct")
+
+
+@pytest.fixture
+def stored(boots: Path, database: DatabaseUrl | None) -> Iterator[Bench]:
+    """The same on each database: for attacks that end in a transaction."""
+    yield from _bench(boots, "direct", database)

@@ -188,18 +188,18 @@ def test_token_swapped_under_the_evidence(bench: Bench) -> None:
 # --- counts and the record ------------------------------------------------------------------------------------------
 
 
-def test_two_authorities_racing_for_the_last_release(lone: Bench) -> None:
+def test_two_authorities_racing_for_the_last_release(stored: Bench) -> None:
     """two authorities racing for the last release (F4)"""
-    world = lone.world
+    world = stored.world
     token = world.token(releases=3)
-    made = [attempt(lone.evil, token, f"vm-{number}") for number in range(8)]
-    with Store.open(world.folder / "store.sqlite3") as second:
+    made = [attempt(stored.evil, token, f"vm-{number}") for number in range(8)]
+    with Store.open(world.where) as second:
         authorities = (world.launches, Launches(second, lambda: world.keys, lambda: world.now))
         barrier = threading.Barrier(len(made))
 
         def race(number: int) -> object:
             barrier.wait()
-            host = TestHost(lone.evil.machine, world, Direct(authorities[number % 2]))
+            host = TestHost(stored.evil.machine, world, Direct(authorities[number % 2]))
             return replace(made[number], host=host).send()
 
         with ThreadPoolExecutor(len(made)) as pool:
@@ -211,11 +211,11 @@ def test_two_authorities_racing_for_the_last_release(lone: Bench) -> None:
     assert world.store.verify_decisions().seq == len(list(world.store.decisions()))
 
 
-def test_same_evidence_racing(lone: Bench) -> None:
+def test_same_evidence_racing(stored: Bench) -> None:
     """two authorities racing for the last release: with one and the same evidence (B6)"""
-    world = lone.world
+    world = stored.world
     token = world.token(releases=8)
-    made = attempt(lone.evil, token)
+    made = attempt(stored.evil, token)
     barrier = threading.Barrier(4)
 
     def race(_number: int) -> object:
@@ -369,18 +369,18 @@ def secrets_of(token: Token, world: World) -> dict[str, bytes]:
     }
 
 
-def test_decision_is_durable_before_the_release(lone: Bench) -> None:
+def test_decision_is_durable_before_the_release(stored: Bench) -> None:
     """authority killed at every step: when the record cannot be written, nothing leaves (F5)"""
-    world, token = lone.world, lone.world.token()
-    made: Attempt = attempt(lone.evil, token)
+    world, token = stored.world, stored.world.token()
+    made: Attempt = attempt(stored.evil, token)
 
     class Full(Store):
         def _before_commit(self) -> None:
             raise Unavailable("store-unavailable", "the disk is full")
 
-    with Full.open(world.folder / "store.sqlite3") as full:
+    with Full.open(world.where) as full:
         dying = Launches(full, lambda: world.keys, lambda: world.now)
-        reply = replace(made, host=TestHost(lone.evil.machine, world, Direct(dying))).send()
+        reply = replace(made, host=TestHost(stored.evil.machine, world, Direct(dying))).send()
     assert isinstance(reply, Refusal)
     assert (reply.code, reply.retry) == ("store-unavailable", True)
     assert world.decisions(token) == []

@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from watchword.authority.keyring import Keyring
-from watchword.authority.store import Decision, Store, Transaction
+from watchword.authority.store import DatabaseUrl, Decision, Store, Transaction
 
 NOW = 1_800_000_000
 TOKEN = b"t" * 32
@@ -72,8 +72,8 @@ def release_once(store: Store, allowed: int) -> int:
     return number
 
 
-def release(path: str, allowed: str, tries: str, _point: str) -> None:
-    with DyingStore.open(Path(path)) as store:
+def release(where: str, allowed: str, tries: str, _point: str) -> None:
+    with DyingStore.open(DatabaseUrl(where) if "://" in where else Path(where)) as store:
         for _ in range(int(tries)):
             number = release_once(store, int(allowed))
             if number:

@@ -13,7 +13,7 @@ from watchword.agent.attest import Follower, attest
 from watchword.agent.transport import new_reply_key
 from watchword.agent.unseal import evidence_for
 from watchword.authority.launches import Launches
-from watchword.authority.store import Store
+from watchword.authority.store import DatabaseUrl, Store
 from watchword.authority.store.host_file import HostFile
 from watchword.errors import Rejected
 from watchword.launch.attest import LEASE, HostState, Standing
@@ -29,10 +29,10 @@ SERVICE = b"/usr/bin/unknown"
 
 
 @pytest.fixture
-def world(boots: Path) -> Iterator[World]:
+def world(boots: Path, database: DatabaseUrl | None) -> Iterator[World]:
     if not have_swtpm():
         pytest.skip("swtpm is not installed: attestation needs real emulated TPMs")
-    with World(boots) as made:
+    with World(boots, database=database) as made:
         made.watch()
         yield made
 
@@ -256,7 +256,7 @@ def test_w2_holds_when_newer_evidence_comes_in_between(world: World, spoiled: bo
     if spoiled:
         old = replace(old, event_log=old.event_log[:-40])
     host.machine.run_file(SERVICE, b"what is this")
-    with Interrupted.open(world.folder / "store.sqlite3") as store:
+    with Interrupted.open(world.where) as store:
         store.meanwhile = host.attest
         slow = Launches(store, lambda: world.keys, lambda: world.now)
         reply = say(TestHost(host.machine, world, Direct(slow)), AttestRequest(old), key)

@@ -22,13 +22,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from watchword.authority.keyring import Keyring
-from watchword.authority.store import Store
+from watchword.authority.store import DatabaseUrl, Store
 from watchword.cli.main import run
 from watchword.crypto import dsse, keylist
 from watchword.crypto.tpm_key import point
 from watchword.policy.stack import PAYLOAD_TYPE
 from watchword.testing.documents import PROFILE, STACK, encode
 from watchword.testing.ek_authority import EkAuthority
+from watchword.testing.postgresql import Cluster
 from watchword.wire.tpm.templates import EkKind, ek_template
 
 from .conftest import Command
@@ -93,6 +94,44 @@ def test_one_command_is_enough(served: tuple[subprocess.Popen[str], dict[str, An
     assert process.returncode == 0
     assert f"watchword trust add {ready['url']} --fingerprint {ring.fingerprint}" in out
     assert [json.loads(line)["state"] for line in err.splitlines()] == ["starting", "stopped"]
+
+
+def test_commands_work_on_the_database_that_the_directory_names(
+    data: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "store.sqlite3").unlink()
+    url = cluster.new_database().text
+
+    def hosts(*options: str) -> str:
+        status = run(["authority", "host", "list", "--data", str(data), "--json", *options])
+        document = json.loads(capsys.readouterr().out)
+        assert (status == 0) == ("hosts" in document)
+        return "" if status == 0 else str(document["error"]["code"])
+
+    assert hosts("--database", url) == ""
+    assert hosts() == "store-elsewhere"  # and not an empty file, in which every count begins again
+    monkeypatch.setenv("WATCHWORD_DATABASE", url)
+    assert hosts() == ""
+    monkeypatch.delenv("WATCHWORD_DATABASE")
+    named = data / "database.url"
+    named.write_text(url + "\n")
+    named.chmod(0o640)
+    assert hosts() == "database-open"
+    named.chmod(0o600)
+    assert hosts() == ""
+    with Store.open(DatabaseUrl(url)) as store, store.transaction() as tx:
+        tx.put_host(host())
+    assert run(["authority", "decisions", "--verify", "--data", str(data)]) == 0
+    assert "the log is whole" in capsys.readouterr().out
+    other = data.parent / "other.url"
+    other.write_text("mysql://x/y")
+    other.chmod(0o600)
+    assert hosts("--database-file", str(other)) == "database-url"
+    assert hosts("--database", "postgresql://u:secret@x/y") == "database-password"
+    named.unlink()
+    (data / "store.postgresql").unlink()
+    Store.open(data / "store.sqlite3").close()
+    assert hosts("--database", url) == "store-elsewhere"
 
 
 @pytest.mark.parametrize(

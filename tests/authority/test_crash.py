@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from watchword.authority.keyring import Keyring
-from watchword.authority.store import Store
+from watchword.authority.store import DatabaseUrl, Store
 
-from .helpers import NOW, start_child
+from .helpers import NOW, location, start_child
 
 TOKEN = b"t" * 32
 ALLOWED = 3
@@ -39,33 +39,31 @@ def recorded(store: Store) -> list[int]:
 
 
 @pytest.mark.parametrize(("point", "counted"), POINTS.items())
-def test_killed_while_releasing(tmp_path: Path, point: str, counted: int) -> None:
-    path = tmp_path / "store.sqlite3"
-    status, left = child("release", str(path), str(ALLOWED), "1", point)
+def test_killed_while_releasing(where: Path | DatabaseUrl, point: str, counted: int) -> None:
+    status, left = child("release", location(where), str(ALLOWED), "1", point)
     assert (status, left) == (-signal.SIGKILL, [])
-    with Store.open(path) as store:
+    with Store.open(where) as store:
         assert store.releases(TOKEN) == counted
         assert recorded(store) == list(range(1, counted + 1))
         assert store.verify_decisions().seq == counted
-    status, left = child("release", str(path), str(ALLOWED), "10", "")
+    status, left = child("release", location(where), str(ALLOWED), "10", "")
     assert status == 0
     assert left == list(range(counted + 1, ALLOWED + 1))
-    with Store.open(path) as store:
+    with Store.open(where) as store:
         assert store.releases(TOKEN) == ALLOWED
         assert recorded(store) == [1, 2, 3]
         assert store.verify_decisions().seq == ALLOWED
 
 
-def test_killed_at_random_among_others(tmp_path: Path) -> None:
+def test_killed_at_random_among_others(where: Path | DatabaseUrl) -> None:
     """Two children that are killed and one that is not share a store; what left never exceeds what was recorded."""
-    path = tmp_path / "store.sqlite3"
-    children = [start_child("release", str(path), "40", "40", "") for _ in range(3)]
+    children = [start_child("release", location(where), "40", "40", "") for _ in range(3)]
     head = [process.stdout.readline() for process in children if process.stdout]
     for process in children[:2]:
         os.kill(process.pid, signal.SIGKILL)
     rest = [process.communicate(timeout=60)[0] for process in children]
     left = sorted(int(line.split()[1]) for line in "\n".join(head + rest).splitlines() if line.startswith("released "))
-    with Store.open(path) as store:
+    with Store.open(where) as store:
         assert store.releases(TOKEN) == 40
         assert recorded(store) == list(range(1, 41))
         assert len(set(left)) == len(left)

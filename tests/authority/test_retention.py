@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from watchword.authority.app import Services, _prune
 from watchword.authority.launches import Launches
 from watchword.authority.retention import Retention, forget_old, forgettable
-from watchword.authority.store import Placement, Store
+from watchword.authority.store import DatabaseUrl, Placement, Store, schema
 from watchword.authority.store.retention import Kind
 from watchword.authority.telemetry.events import Event, PruneEvent
 from watchword.errors import Rejected, UsageError
@@ -20,24 +21,24 @@ from watchword.launch.receipt import launch_key
 from watchword.testing.farm import have_swtpm
 from watchword.testing.world import World
 
-from .helpers import NOW, host
+from .helpers import NOW, host, raw
 
 DAY = 86400
 YEARS = 10 * 365 * DAY
 
 
 @pytest.fixture
-def world(boots: Path) -> Iterator[World]:
+def world(boots: Path, database: DatabaseUrl | None) -> Iterator[World]:
     if not have_swtpm():
         pytest.skip("swtpm is not installed: the evidence comes from real emulated TPMs")
-    with World(boots) as made:
+    with World(boots, database=database) as made:
         made.watch()
         yield made
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store.sqlite3") as opened:
+def store(where: Path | DatabaseUrl) -> Iterator[Store]:
+    with Store.open(where) as opened:
         yield opened
 
 
@@ -48,10 +49,8 @@ def forget(store: Store, now: int, *limits: str, step: int = 200) -> dict[str, i
     return found
 
 
-def rows(path: Path) -> dict[str, int]:
-    with sqlite3.connect(path) as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
+def rows(where: Path | DatabaseUrl) -> dict[str, int]:
+    return {name: raw(where, f"SELECT count(*) FROM {name}")[0][0] for name in schema.metadata.tables}
 
 
 # -- what is forgotten --------------------------------------------------------------------------------------------
@@ -154,10 +153,9 @@ def test_everything_else_stays_for_ever(world: World) -> None:
     seen = world.host()
     seen.obtain(token)
     seen.attest()
-    path = world.folder / "store.sqlite3"
-    before = rows(path)
+    before = rows(world.where)
     forget(world.store, world.now + YEARS, "evidence=1h", "states=1h", "placements=1h", "cosignatures=1h")
-    after = rows(path)
+    after = rows(world.where)
     assert {name for name in before if before[name] != after[name]} == FORGOTTEN - {"log_cosignatures"}
     assert before["releases"] == 1
     world.store.verify_decisions()
@@ -176,11 +174,10 @@ def test_a_release_count_is_not_forgotten_before_or_after_its_token_expires(worl
 
 def test_nobody_can_delete_a_count_or_a_leaf_by_hand(world: World) -> None:
     world.host().obtain(world.token())
-    with sqlite3.connect(world.folder / "store.sqlite3") as connection:
-        for table in ("releases", "decisions", "stack_history", "log_nodes"):
-            if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]:
-                with pytest.raises(sqlite3.IntegrityError):
-                    connection.execute(f"DELETE FROM {table}")
+    for table in ("releases", "decisions", "stack_history", "log_nodes"):
+        if raw(world.where, f"SELECT count(*) FROM {table}")[0][0]:
+            with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+                raw(world.where, f"DELETE FROM {table}")
 
 
 def test_a_nonce_is_not_forgotten_before_it_expires(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""The store: single use, counting, the append-only chain, many writers at once."""
+"""The store, on both databases: single use, counting, the append-only chain, many writers at once."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import func, select
 
 from watchword.authority.log import TreeReader
 from watchword.authority.store import (
+    BundleRow,
+    DatabaseUrl,
     EkPin,
     EndorserRow,
     Head,
@@ -28,26 +30,31 @@ from watchword.authority.store import (
     schema,
 )
 from watchword.errors import Rejected, Unavailable, UsageError, WatchwordError
+from watchword.launch.attest import HostState, Standing
 from watchword.verify.ek import EkClass
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.quote import LastSeen
+from watchword.verify.roots import Root
 from watchword.wire.log_leaf import LogLeaf, index_key, tag
 from watchword.wire.merkle import EMPTY_ROOT, Frontier, inclusion_proof, inclusion_root, leaf_hash, node_hash
 
-from .helpers import NOW, entry, host, start_child
+from .helpers import NOW, entry, host, location, raw, start_child
 
 TOKEN = b"t" * 32
+
+
+REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError)
+
+
+@pytest.fixture
+def store(where: Path | DatabaseUrl) -> Iterator[Store]:
+    with Store.open(where) as opened:
+        yield opened
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store.sqlite3"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    with Store.open(path) as opened:
-        yield opened
 
 
 def stack(number: int = 1, **changes: object) -> StackRow:
@@ -147,20 +154,19 @@ def test_threads_never_release_more_than_allowed(store: Store) -> None:
     assert store.verify_decisions().seq == 10
 
 
-def test_processes_never_release_more_than_allowed(path: Path) -> None:
-    children = [start_child("release", str(path), "10", "8", "") for _ in range(3)]
+def test_processes_never_release_more_than_allowed(where: Path | DatabaseUrl) -> None:
+    children = [start_child("release", location(where), "10", "8", "") for _ in range(3)]
     printed = [child.communicate(timeout=60)[0].split() for child in children]
-    with Store.open(path) as store:
+    with Store.open(where) as store:
         assert (sum(words.count("released") for words in printed), store.releases(TOKEN)) == (10, 10)
         assert store.verify_decisions().seq == 10
 
 
 @pytest.mark.parametrize("statement", ["UPDATE releases SET count = 0", "DELETE FROM releases"])
-def test_a_release_count_never_goes_back(store: Store, path: Path, statement: str) -> None:
+def test_a_release_count_never_goes_back(store: Store, where: Path | DatabaseUrl, statement: str) -> None:
     release_once(store, 1)
-    with sqlite3.connect(path) as raw, pytest.raises(sqlite3.IntegrityError):
-        raw.execute(statement)
-    raw.close()
+    with pytest.raises(REFUSED):
+        raw(where, statement)
     assert store.releases(TOKEN) == 1
 
 
@@ -266,13 +272,13 @@ def test_an_entry_has_a_bounded_size(store: Store) -> None:
         ),
     ],
 )
-def test_the_database_refuses_to_change_decisions(store: Store, path: Path, statement: str) -> None:
+def test_the_database_refuses_to_change_decisions(store: Store, where: Path | DatabaseUrl, statement: str) -> None:
+    if "OR REPLACE" in statement and isinstance(where, DatabaseUrl):
+        statement = "TRUNCATE decisions"  # what each has beside the words of the standard
     fill(store)
     before = list(store.decisions())
-    raw = sqlite3.connect(path)
-    with pytest.raises(sqlite3.IntegrityError), raw:
-        raw.execute(statement)
-    raw.close()
+    with pytest.raises(REFUSED):
+        raw(where, statement)
     assert list(store.decisions()) == before
 
 
@@ -290,14 +296,12 @@ def test_the_database_refuses_to_change_decisions(store: Store, path: Path, stat
         ("UPDATE decisions SET time = 5 WHERE seq = 2", "filed under another"),
     ],
 )
-def test_tampering_behind_the_triggers_is_found(store: Store, path: Path, statement: str, why: str) -> None:
+def test_tampering_behind_the_triggers_is_found(
+    store: Store, where: Path | DatabaseUrl, statement: str, why: str
+) -> None:
     fill(store)
-    raw = sqlite3.connect(path)
-    for trigger in ("no_update", "no_delete", "in_order"):
-        raw.execute(f"DROP TRIGGER decisions_{trigger}")
-    raw.execute(statement)
-    raw.commit()
-    raw.close()
+    triggers = ("no_update", "no_delete", "in_order")
+    raw(where, *(f"DROP TRIGGER decisions_{trigger}" for trigger in triggers), statement)
     with pytest.raises(Rejected, match=why) as caught:
         store.verify_decisions()
     assert caught.value.code == "decision-log"
@@ -333,6 +337,47 @@ def test_a_host_is_kept_with_what_was_seen(store: Store) -> None:
     assert found == replace(host(), last=replace(last, clock=100), last_time=NOW + 6, runtime=runtime)
     assert store.hosts() == (found,)
     assert store.host(b"?" * 32) is None
+
+
+def test_what_was_seen_never_goes_back(store: Store) -> None:
+    seen = LastSeen(reset_count=3, restart_count=1, clock=(1 << 40), safe=True)
+    with store.transaction() as tx:
+        tx.put_host(host())
+        assert tx.update_seen(host().host_id, seen, NOW)
+        assert not tx.update_seen(host().host_id, replace(seen, clock=99), NOW + 1)
+        assert not tx.update_seen(host().host_id, replace(seen, reset_count=2, clock=(1 << 41)), NOW + 1)
+        assert tx.last_seen(host().host_id) == seen
+        assert tx.update_seen(host().host_id, replace(seen, reset_count=(1 << 32) - 1, clock=1), NOW + 1)
+        with pytest.raises(UsageError):
+            tx.forget_best(host().host_id)
+
+
+def test_text_may_hold_whatever_a_host_puts_there(store: Store) -> None:
+    state = HostState(
+        Standing.FAILED, "", 0, 0, NOW, NOW, NOW + 1, 1, b"", "ima-file", "a file: \0 \x1b \N{SNOWMAN} \U0001f600"
+    )
+    with store.transaction() as tx:
+        tx.put_host(host())
+        tx.put_state(host().host_id, b"p" * 32, state)
+    assert store.states(host().host_id) == {
+        b"p" * 32: replace(state, reason="a file: \u2400 \x1b \N{SNOWMAN} \U0001f600")
+    }
+
+
+def test_names_are_ordered_alike_everywhere(store: Store) -> None:
+    names = ["Zeta", "alpha", "alpha-2", "alpha1", "_x", "\xe4"]
+    with store.transaction() as tx:
+        for name in names:
+            tx.put_stack_rule(StackRule(name, "default", 1, frozenset({"aa"}), NOW))
+    assert [rule.name for rule in store.stack_rules()] == sorted(names)
+
+
+def test_intermediates_are_kept_once(store: Store) -> None:
+    shared = Root(b"certificate", EkClass.VIRTUAL, "x", "here", is_anchor=False)
+    with store.transaction() as tx:
+        for name in ("one", "two"):
+            tx.put_bundle(BundleRow(name, 1, b"d" * 32, NOW), [shared])
+    assert store.intermediates() == (b"certificate",)
 
 
 def test_host_and_generation_come_together(store: Store) -> None:
@@ -454,7 +499,7 @@ def test_adding_again_never_brings_a_revoked_stack_back(store: Store) -> None:
     assert store.stacks()[0].state is StackState.REVOKED
 
 
-def test_the_history_of_a_stack_cannot_be_changed(store: Store, path: Path) -> None:
+def test_the_history_of_a_stack_cannot_be_changed(store: Store, where: Path | DatabaseUrl) -> None:
     with store.transaction() as tx:
         tx.put_stack(stack(state=StackState.DRAFT), by="eve", reason="new")
         tx.set_stack_state(stack().digest, StackState.ACTIVE, None, time=NOW + 1, by="eve")
@@ -468,8 +513,8 @@ def test_the_history_of_a_stack_cannot_be_changed(store: Store, path: Path) -> N
     )
     assert store.stacks()[0].activated_at == NOW + 1
     for statement in ("UPDATE stack_history SET reason = 'x'", "DELETE FROM stack_history"):
-        with closing(sqlite3.connect(path)) as raw, pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            raw.execute(statement)
+        with pytest.raises(REFUSED, match="append-only"):
+            raw(where, statement)
 
 
 def test_rules_are_kept(store: Store) -> None:
@@ -505,6 +550,27 @@ def test_published_profiles_are_counted(store: Store) -> None:
     assert caught.value.code == "profile-watched"
 
 
+def test_the_survey_counts_hosts_by_how_they_stand(store: Store) -> None:
+    state = HostState(Standing.TRUSTED, "full", 2, 2, NOW, NOW, NOW + 60, 1, b"")
+    with store.transaction() as tx:
+        tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW))
+        tx.put_watched(b"p" * 32, NOW)
+        for number in range(1, 5):
+            tx.put_host(host(number))
+        tx.put_state(host(1).host_id, b"p" * 32, state)
+        tx.put_state(host(2).host_id, b"p" * 32, replace(state, until=NOW))
+        tx.revoke_host(host(3).host_id, "x", NOW)
+        tx.append_decision(NOW, b"", entry())
+    found = store.survey(NOW)
+    assert {(count.standing, count.level, count.hosts) for count in found.hosts} == {
+        ("trusted", "full", 1),
+        ("stale", "", 1),
+        ("revoked", "", 1),
+        ("unknown", "", 1),
+    }
+    assert (found.log, found.witnessed, found.rows["hosts"]) == ((1, NOW), (1, NOW), 4)
+
+
 def test_counts(store: Store) -> None:
     release_once(store, 1)
     with store.transaction() as tx:
@@ -519,7 +585,14 @@ def test_counts(store: Store) -> None:
 # -- the file ------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_is_private_and_durable(store: Store, path: Path) -> None:
+@pytest.fixture
+def in_file(path: Path) -> Iterator[Store]:
+    with Store.open(path) as opened:
+        yield opened
+
+
+def test_the_file_is_private_and_durable(in_file: Store, path: Path) -> None:
+    store = in_file
     fill(store, 1)
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -547,18 +620,8 @@ def test_another_kind_of_file_is_refused(path: Path, make: object, code: str) ->
     assert caught.value.code == code
 
 
-def test_a_newer_store_is_refused(path: Path) -> None:
-    Store.open(path).close()
-    raw = sqlite3.connect(path)
-    raw.execute("UPDATE state SET schema_version = 3")
-    raw.commit()
-    raw.close()
-    with pytest.raises(UsageError, match="version 3") as caught:
-        Store.open(path)
-    assert caught.value.code == "store-version"
-
-
-def test_a_full_disk_is_told_and_undone(store: Store) -> None:
+def test_a_full_disk_is_told_and_undone(in_file: Store) -> None:
+    store = in_file
     with store._engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
     store._engine.dispose()

@@ -12,7 +12,7 @@ import pytest
 from watchword.agent.attest import keep_attesting, pause
 from watchword.agent.transport import new_reply_key
 from watchword.agent.unseal import evidence_for
-from watchword.authority.store import StackState
+from watchword.authority.store import DatabaseUrl, StackState
 from watchword.authority.watch import standing_now
 from watchword.errors import MalformedError, Rejected, Unavailable
 from watchword.launch.attest import LEASE, HostState, Standing
@@ -28,10 +28,10 @@ SERVICE = b"/usr/bin/unknown"
 
 
 @pytest.fixture
-def world(boots: Path) -> Iterator[World]:
+def world(boots: Path, database: DatabaseUrl | None) -> Iterator[World]:
     if not have_swtpm():
         pytest.skip("swtpm is not installed: attestation needs real emulated TPMs")
-    with World(boots) as made:
+    with World(boots, database=database) as made:
         made.watch()
         yield made
 

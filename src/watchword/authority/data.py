@@ -1,4 +1,8 @@
-"""The data directory: everything that one authority is, in one place that can be copied and put back."""
+"""The data directory: everything that one authority is, in one place that can be copied and put back.
+
+The store may be on a server instead. Then every program that opens the directory must go there: one that looked at a
+file in its place would count releases from nothing again.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,19 @@ from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from watchword.authority.keyfiles import make_private_directory
+from watchword.authority.keyfiles import make_private_directory, write_file
 from watchword.authority.keyring import Keyring
-from watchword.authority.store import Store
+from watchword.authority.store import DatabaseUrl, Store
 from watchword.crypto.root_request import RootRequest
 from watchword.errors import UsageError
 
-__all__ = ["ACCESS_FILE", "STORE_FILE", "DataDirectory"]
+__all__ = ["ACCESS_FILE", "DATABASE_FILE", "STORE_FILE", "DataDirectory", "store_of"]
 
 STORE_FILE: Final = "store.sqlite3"
 ACCESS_FILE: Final = "access.toml"  # who people are; may be missing
+DATABASE_FILE: Final = "database.url"  # where the store is, for all who open the directory without saying so
+_ELSEWHERE: Final = "store.postgresql"
+_NOTE: Final = b"The store of this authority is on a PostgreSQL server; this file keeps others from making one here.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,12 @@ class DataDirectory:
     store: Store
 
     @classmethod
-    def open(cls, path: Path, *, passphrase: bytes | None) -> Self:
-        """Open what is there. Raises :class:`UsageError` (``authority-missing``) when no authority lives here."""
+    def open(cls, path: Path, *, passphrase: bytes | None, database: DatabaseUrl | None = None) -> Self:
+        """Open what is there, with the store at ``database`` if one is given.
+
+        Raises :class:`UsageError`: ``authority-missing`` when no authority lives here, ``store-elsewhere`` when its
+        store is not where it is looked for.
+        """
         if not (path / "keyring" / "keyring.json").exists():
             raise UsageError(
                 "authority-missing",
@@ -39,14 +50,16 @@ class DataDirectory:
             )
         make_private_directory(path)
         ring = Keyring.load(path / "keyring", passphrase=passphrase)
-        return cls(path, ring, Store.open(path / STORE_FILE))
+        return cls(path, ring, _open_store(path, database))
 
     @classmethod
-    def create(cls, path: Path, *, authority: str, now: int, passphrase: bytes | None) -> Self:
-        """A new authority called ``authority``. Raises :class:`UsageError` (``keyring-exists``)."""
+    def create(
+        cls, path: Path, *, authority: str, now: int, passphrase: bytes | None, database: DatabaseUrl | None = None
+    ) -> Self:
+        """A new one, called ``authority``. Raises :class:`UsageError` (``keyring-exists``), and as :meth:`open`."""
         make_private_directory(path)
         ring = Keyring.create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / STORE_FILE))
+        return cls(path, ring, _open_store(path, database))
 
     @staticmethod
     def create_unsigned(
@@ -57,14 +70,46 @@ class DataDirectory:
         return Keyring.create_unsigned(path / "keyring", authority=authority, now=now, root=root, passphrase=passphrase)
 
     @classmethod
-    def install_first(cls, path: Path, request: RootRequest, *, passphrase: bytes | None) -> Self:
+    def install_first(
+        cls, path: Path, request: RootRequest, *, passphrase: bytes | None, database: DatabaseUrl | None = None
+    ) -> Self:
         """Put the first list of keys in force, which the root has signed. Raises as :meth:`Keyring.install` does."""
         ring = Keyring.install(path / "keyring", request, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / STORE_FILE))
+        return cls(path, ring, _open_store(path, database))
 
     @classmethod
-    def open_or_create(cls, path: Path, *, authority: str, now: int, passphrase: bytes | None) -> Self:
-        """Open what is there, or make a new authority called ``authority``."""
+    def open_or_create(
+        cls, path: Path, *, authority: str, now: int, passphrase: bytes | None, database: DatabaseUrl | None = None
+    ) -> Self:
+        """Open what is there, or make a new authority called ``authority``. Raises as :meth:`open`."""
         make_private_directory(path)
         ring = Keyring.open_or_create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
-        return cls(path, ring, Store.open(path / STORE_FILE))
+        return cls(path, ring, _open_store(path, database))
+
+
+def store_of(path: Path, database: DatabaseUrl | None) -> Path | DatabaseUrl:
+    """Where the store of the authority in ``path`` is, if it is where it is looked for.
+
+    Raises :class:`UsageError` (``store-elsewhere``).
+    """
+    file = path / STORE_FILE
+    if database is None and (path / _ELSEWHERE).exists():
+        raise UsageError(
+            "store-elsewhere",
+            f"the store of the authority in {path} is on a PostgreSQL server",
+            hint=f"say where: --database, --database-file, or {path / DATABASE_FILE}",
+        )
+    if database is not None and file.exists():
+        raise UsageError(
+            "store-elsewhere",
+            f"the authority in {path} has its store in {file}, and counts releases there",
+            hint="give an authority that begins on PostgreSQL a --data of its own",
+        )
+    return database or file
+
+
+def _open_store(path: Path, database: DatabaseUrl | None) -> Store:
+    store = Store.open(store_of(path, database))
+    if database is not None and not (path / _ELSEWHERE).exists():
+        write_file(path / _ELSEWHERE, _NOTE)
+    return store

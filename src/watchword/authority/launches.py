@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from watchword.authority.high_water import HighWater
+from watchword.authority.host_rates import HostRates
 from watchword.authority.keyring import Keyring
 from watchword.authority.snapshot import Snapshots
 from watchword.authority.store import Host, Placement, Store, Transaction
@@ -58,7 +59,8 @@ class Launches:
     """Answers sealed messages; for any number of threads. ``clock`` gives Unix seconds.
 
     With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change. ``tell`` hears
-    how every message ended. ``snapshots`` may be shared with whatever else reads the store.
+    how every message ended. ``rates`` say how often one host may come; there is no limit unless they are given.
+    ``snapshots`` may be shared with whatever else reads the store.
     """
 
     def __init__(
@@ -69,18 +71,23 @@ class Launches:
         *,
         keep_evidence: bool = True,
         tell: Tell = journal.tell,
+        rates: HostRates | None = None,
         snapshots: Snapshots | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._clock = clock
         self._tell = tell
+        self._rates = rates or HostRates()
         self._snapshots = snapshots or Snapshots(store)
         self._water = HighWater(store)
         self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell)
 
     def handle(self, sealed: bytes) -> bytes:
-        """The sealed reply to a sealed request. Raises :class:`MalformedError` when it cannot even be opened."""
+        """The sealed reply to a sealed request.
+
+        Raises :class:`MalformedError` when it cannot even be opened, :class:`Problem` (``rate-limited``).
+        """
         keys, work = self._keyring(), Work()
         request: Request | None = None
         with work.phase("open"):
@@ -108,10 +115,13 @@ class Launches:
             case EnrolFinish():
                 return self._enrol_finish(request, keys, now)
             case ChallengeRequest():
+                self._rates.evidence.check(request.host_id)
                 return self._challenge(request, keys, now)
             case ReleaseRequest():
+                self._rates.evidence.check(request.evidence.host_id)
                 return self._release(Launch(request.evidence, reply_key, now), keys, now, work)
             case AttestRequest():
+                self._rates.evidence.check(request.evidence.host_id)
                 return self._attest(request, reply_key, keys, now, work)
 
     # -- enrolment ---------------------------------------------------------------------------------------------
@@ -129,6 +139,8 @@ class Launches:
     def _enrol_finish(self, request: EnrolFinish, keys: Keyring, now: int) -> Enrolled:
         trusted = self._snapshots.current().trusted
         ek, ak = enrol.finish(request, trusted=trusted, now=now, cookie_key=_cookie_key(keys))
+        self._rates.enrolments.check(ek.host_id)
+        self._rates.enrolments.charge(ek.host_id)
         host = Host(
             host_id=ek.host_id,
             ek_public=ek.public.encode(),
@@ -181,7 +193,9 @@ class Launches:
     def _attest(self, request: AttestRequest, reply_key: bytes, keys: Keyring, now: int, work: Work) -> Attested:
         if request.evidence.purpose is not Purpose.ATTEST:
             raise Rejected(Finding("B5", "purpose-unknown", "this evidence was not made for an attestation"))
-        return self._watch.attest(request.evidence, reply_key, keys, now, work)
+        attested = self._watch.attest(request.evidence, reply_key, keys, now, work)
+        self._rates.evidence.charge(request.evidence.host_id)
+        return attested
 
     def _release(self, launch: Launch, keys: Keyring, now: int, work: Work) -> Release:
         self._water.check(keys)
@@ -249,6 +263,7 @@ class Launches:
                 refused = rejected
         host = launch.host
         if host is not None and fresh:
+            self._rates.evidence.charge(launch.evidence.host_id)
             seen = host.pcrs.clock_info
             last = LastSeen(seen.reset_count, seen.restart_count, seen.clock, seen.safe)
             tx.update_seen(launch.evidence.host_id, last, launch.now)

@@ -16,6 +16,7 @@ import click
 
 from watchword.cli import (
     authority_admin,
+    authority_database,
     authority_events,
     authority_keys,
     authority_log,
@@ -24,7 +25,7 @@ from watchword.cli import (
     authority_trust,
     authority_watch,
 )
-from watchword.cli.authority_common import FILE, Place, anywhere, date, opened, passphrase, where
+from watchword.cli.authority_common import FILE, Place, anywhere, database, date, opened, passphrase, where
 from watchword.cli.authority_doctor import doctor_command
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.authority_prune import prune_command, retain_option
@@ -73,6 +74,7 @@ _GROUPS: Final = (
     *authority_watch.GROUPS,
     authority_stack.stack_group,
     authority_log.GROUP,
+    authority_database.GROUP,
     authority_keys.GROUP,
     authority_events.GROUP,
 )
@@ -106,6 +108,13 @@ for _command in (authority_keys.create, authority_events.events_command, *author
     type=click.FloatRange(0, 300),
     help="When told to stop, answer so long as not ready before closing.",
 )
+@click.option(
+    "--per-host",
+    default=120,
+    show_default=True,
+    type=click.IntRange(0, 60_000),
+    help="Judge at most so much evidence of one host in a minute; 0 for no limit.",
+)
 @retain_option
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there; not at all by default.")
 @click.option(
@@ -125,6 +134,7 @@ def serve(
     ready_file: Path | None,
     keep_evidence: bool,
     drain_seconds: float,
+    per_host: int,
     retain: tuple[str, ...],
     metrics: str | None,
     log_format: str,
@@ -145,6 +155,7 @@ def serve(
     from watchword.authority.console import Console
     from watchword.authority.data import ACCESS_FILE, DataDirectory
     from watchword.authority.high_water import HighWater
+    from watchword.authority.host_rates import HostRates
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
     from watchword.authority.retention import Retention
@@ -157,7 +168,11 @@ def serve(
     telemetry, retention = Telemetry(log_format, metrics), Retention.parse(retain)
     wanted = Address.parse(listen)
     directory = DataDirectory.open_or_create(
-        data, authority=name or socket.gethostname(), now=now, passphrase=passphrase(passphrase_file)
+        data,
+        authority=name or socket.gethostname(),
+        now=now,
+        passphrase=passphrase(passphrase_file),
+        database=database(data),
     )
     with directory.store as store:
         HighWater(store).check(directory.keyring)
@@ -166,8 +181,10 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        snapshots = Snapshots(store)
-        launches = Launches(store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, snapshots=snapshots)
+        snapshots, rates = Snapshots(store), HostRates.of(per_host)
+        launches = Launches(
+            store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, snapshots=snapshots, rates=rates
+        )
         access = Access(data / ACCESS_FILE, tell=telemetry.tell)
         services = Services(
             launches,

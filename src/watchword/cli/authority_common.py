@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,12 +23,14 @@ from watchword.errors import UsageError
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
+    from watchword.authority.store import DatabaseUrl
 
 __all__ = [
     "FILE",
     "Place",
     "MAX_SMALL_FILE",
     "anywhere",
+    "database",
     "date",
     "duration",
     "emit_rows",
@@ -42,6 +45,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 MAX_SMALL_FILE: Final = 256 * 1024  # bytes
 _MAX_PASSPHRASE: Final = 1024
+_MAX_URL: Final = 4096
+_META: Final = "watchword.authority"  # where the options that every command has wait for ``opened``
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -51,12 +56,49 @@ def _default_data() -> Path:
 
 
 def where(function: F) -> F:
-    """Add ``--data``, ``--passphrase-file`` and ``--json``."""
+    """Add ``--data``, ``--database``, ``--database-file``, ``--passphrase-file`` and ``--json``."""
     at = click.option(
         "--data", type=FILE, default=_default_data, help="The authority's directory.", show_default="user data"
     )
+    server = click.option(
+        "--database",
+        metavar="URL",
+        expose_value=False,
+        callback=_remember,
+        help="PostgreSQL, in place of a file; or set WATCHWORD_DATABASE.",
+    )
+    server_file = click.option(
+        "--database-file", type=FILE, expose_value=False, callback=_remember, help="Holds that URL, with a password."
+    )
     secret = click.option("--passphrase-file", type=FILE, help="Opens the key files; or set WATCHWORD_PASSPHRASE.")
-    return at(secret(json_option(function)))
+    return at(server(server_file(secret(json_option(function)))))
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    context.meta[f"{_META}.{parameter.name}"] = value
+    return value
+
+
+def database(data: Path) -> DatabaseUrl | None:
+    """Where the store of the authority in ``data`` is: what is said here, or in ``database.url``; None for its file.
+
+    Raises :class:`UsageError` (``database-…``).
+    """
+    from watchword.authority.data import DATABASE_FILE
+    from watchword.authority.store import DatabaseUrl
+
+    meta = click.get_current_context().meta
+    text, file = meta.get(f"{_META}.database"), meta.get(f"{_META}.database_file")
+    if text:
+        return DatabaseUrl.parse(text, visible=True)
+    if file is None and (text := os.environ.get("WATCHWORD_DATABASE")):
+        return DatabaseUrl.parse(text)
+    file = file or data / DATABASE_FILE
+    if file == data / DATABASE_FILE and not file.exists():
+        return None
+    if stat.S_IMODE(file.stat().st_mode) & 0o077:
+        raise UsageError("database-open", f"{file} is open to other users", hint=f"chmod 600 {file}")
+    return DatabaseUrl.parse(read_bounded(file, _MAX_URL).decode("utf-8", "replace").strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +163,7 @@ def opened(data: Path, passphrase_file: Path | None) -> Iterator[tuple[DataDirec
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
 
-    directory = DataDirectory.open(data, passphrase=passphrase(passphrase_file))
+    directory = DataDirectory.open(data, passphrase=passphrase(passphrase_file), database=database(data))
     with directory.store:
         yield directory, Admin(directory.store, int(time.time()), _operator())
 

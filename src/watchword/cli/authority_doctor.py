@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from watchword.cli.authority_common import FILE, passphrase, where
+from watchword.cli.authority_common import FILE, database, passphrase, where
 from watchword.cli.authority_prune import retain_option
 from watchword.cli.output import emit, printable
 
@@ -46,6 +46,7 @@ def doctor_command(
         data=data,
         now=int(time.time()),
         passphrase=passphrase(passphrase_file),
+        database=database(data),
         url=url,
         backup=backup,
         whole_log=whole_log,

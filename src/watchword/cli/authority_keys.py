@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from watchword.cli.authority_common import FILE, opened, passphrase, shown, where
+from watchword.cli.authority_common import FILE, database, opened, passphrase, shown, where
 from watchword.cli.output import emit, note
 from watchword.cli.private_key import read_secret
 from watchword.cli.profile import read_bounded
@@ -51,7 +51,7 @@ def create(
     if root is None:
         if request is not None:
             raise UsageError("root-here", "the root key will be on this machine: there is nothing to request")
-        directory = DataDirectory.create(data, authority=called, now=now, passphrase=secret)
+        directory = DataDirectory.create(data, authority=called, now=now, passphrase=secret, database=database(data))
         with directory.store:
             _emit_keys(directory.keyring, as_json)
         return
@@ -192,7 +192,7 @@ def install(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
     signed = RootRequest.parse(read_bounded(file, MAX_REQUEST))
     secret = passphrase(passphrase_file)
     if signed.before is None:
-        directory = DataDirectory.install_first(data, signed, passphrase=secret)
+        directory = DataDirectory.install_first(data, signed, passphrase=secret, database=database(data))
         with directory.store:
             _emit_keys(directory.keyring, as_json)
         return

@@ -25,7 +25,7 @@ from watchword.agent.transport import Exchange, RelayExchange
 from watchword.agent.unseal import obtain_secret
 from watchword.authority.keyring import Keyring
 from watchword.authority.launches import Launches
-from watchword.authority.store import AnchorRow, ProfileRow, StackRow, StackState, Store
+from watchword.authority.store import AnchorRow, DatabaseUrl, ProfileRow, StackRow, StackState, Store
 from watchword.crypto.envelope import LaunchSecret
 from watchword.crypto.token import seal_token
 from watchword.errors import MalformedError
@@ -148,10 +148,18 @@ class World:
     """One authority that trusts one maker of emulated TPMs, one stack ("compute") and one profile.
 
     ``now`` is the authority's clock and moves only when a test moves it. With ``relayed``, hosts reach the authority
-    through a relay (at ``relay_url``), over HTTP on loopback, and not by a call. Use as a context manager.
+    through a relay (at ``relay_url``), over HTTP on loopback, and not by a call. The store is in a file, or in
+    ``database``. Use as a context manager.
     """
 
-    def __init__(self, boots: Path, *, clock: int = 1_800_000_000, relayed: bool = False) -> None:
+    def __init__(
+        self,
+        boots: Path,
+        *,
+        clock: int = 1_800_000_000,
+        relayed: bool = False,
+        database: DatabaseUrl | None = None,
+    ) -> None:
         self._stack = ExitStack()
         self.boots = boots
         self.now = clock
@@ -159,7 +167,8 @@ class World:
         self.makers = EkAuthority.create()
         self.farm = self._stack.enter_context(Farm(0, authority=self.makers))
         self.keys = Keyring.create(self.folder / "keyring", authority="authority.test", now=self.now)
-        self.store = self._stack.enter_context(Store.open(self.folder / "store.sqlite3"))
+        self.where = database or self.folder / "store.sqlite3"
+        self.store = self._stack.enter_context(Store.open(self.where))
         self.launches = Launches(self.store, lambda: self.keys, lambda: self.now)
         self.relay_url = self._start_relay() if relayed else ""
         self.profile = Profile.parse(profile_document())

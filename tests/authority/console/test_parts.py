@@ -16,7 +16,7 @@ from markupsafe import Markup
 from watchword.authority.console import render
 from watchword.authority.console.dry_runs import DryRuns
 from watchword.authority.problems import Problem
-from watchword.authority.store import FleetFilter, Store
+from watchword.authority.store import DatabaseUrl, FleetFilter, Store
 from watchword.authority.watch import standing_now
 from watchword.errors import Finding, Rejected
 from watchword.launch.attest import HostState, Standing
@@ -76,8 +76,8 @@ def test_a_time_beyond_the_calendar_is_told_in_seconds() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store.sqlite3") as made:
+def store(where: Path | DatabaseUrl) -> Iterator[Store]:
+    with Store.open(where) as made:
         yield made
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from watchword.authority.access import People
-from watchword.authority.data import ACCESS_FILE
+from watchword.authority.data import ACCESS_FILE, store_of
 from watchword.authority.doctor import judging, keys, machine, record, service
 from watchword.authority.doctor.report import Report, Subject
 from watchword.authority.keyring import Keyring
@@ -33,11 +34,12 @@ def examine(subject: Subject, progress: Callable[[int, int], None] = lambda _don
         People.read(subject.data / ACCESS_FILE)
     ring = _keys(subject, report)
     with report.check("store"):
-        if not subject.store.exists():
+        where = store_of(subject.data, subject.database)
+        if isinstance(where, Path) and not where.exists():
             text, hint = f"there is no store at {subject.store}", "Put a backup back, or name another --data."
             report.problem("store-missing", text, hint)
             return report
-        with Store.open(subject.store) as store:
+        with Store.open(where) as store:
             _store(subject, store, ring, report, progress)
     return report
 

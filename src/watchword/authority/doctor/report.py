@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from watchword.authority.retention import Retention
+from watchword.authority.store import DatabaseUrl
 from watchword.errors import WatchwordError
 
 __all__ = ["Report", "Subject", "Trouble"]
@@ -29,8 +30,11 @@ class Subject:
     whole_log: bool = False
     retention: Retention = field(default_factory=Retention)
 
+    database: DatabaseUrl | None = None  # where the store is, if that is on a server
+
     @property
     def store(self) -> Path:
+        """The store, or where it would be."""
         return self.data / "store.sqlite3"
 
 

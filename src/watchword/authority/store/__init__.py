@@ -1,4 +1,4 @@
-"""What the authority remembers, in one SQLite file: who enrolled, what is allowed, every decision in order."""
+"""What the authority remembers, in a SQLite file or on PostgreSQL: hosts, what is allowed, every decision in order."""
 
 from watchword.authority.store.events import Audience, Fallen, Page, Webhook
 from watchword.authority.store.fleet import FleetFilter, FleetHost
@@ -20,6 +20,7 @@ from watchword.authority.store.rows import (
 )
 from watchword.authority.store.store import Counts, Head, Store
 from watchword.authority.store.transaction import Transaction
+from watchword.authority.store.url import DatabaseUrl
 from watchword.authority.store.watch import KeptEvidence, PackedLog, Placement
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "BundleRow",
     "Counts",
     "CrlRow",
+    "DatabaseUrl",
     "Decision",
     "EkPin",
     "EndorserRow",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema
 from watchword.authority.store.rows import ProfileRow, StackRow, StackRule, StackState
 from watchword.authority.store.trust import TrustTransaction
+from watchword.authority.store.upsert import upsert
 from watchword.errors import UsageError
 
 __all__ = ["AllowedTransaction"]
@@ -24,7 +24,7 @@ class AllowedTransaction(TrustTransaction):
         Nothing that was worked out before depends on it, so the generation stays: tenants publish profiles.
         """
         statement = upsert(schema.profiles).values(asdict(profile)).on_conflict_do_nothing()
-        return self._connection.execute(statement).rowcount == 1
+        return self._connection.execute(statement.returning(schema.profiles.c.id)).first() is not None
 
     def remove_profile(self, profile_id: bytes) -> None:
         """Forget a profile: tokens that name it are refused.

@@ -17,11 +17,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Index,
-    Integer,
     LargeBinary,
     Row,
     Select,
-    String,
     Table,
     and_,
     delete,
@@ -35,10 +33,11 @@ from sqlalchemy import (
 
 from watchword.authority.store import schema
 from watchword.authority.store.acts import public_details
+from watchword.authority.store.columns import Integer, String
 from watchword.errors import UsageError
 from watchword.launch.event import Event, chain_of
 
-__all__ = ["TABLES", "Audience", "EventReads", "EventTransaction", "Fallen", "Page", "Webhook"]
+__all__ = ["Audience", "EventReads", "EventTransaction", "Fallen", "Page", "Webhook"]
 
 _HOST_ACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "host-enrolled": (),
@@ -99,8 +98,6 @@ webhooks = Table(
     Column("claimed_by", String, nullable=False),
     Column("claimed_until", Integer, nullable=False),
 )
-
-TABLES: Final = (events, event_chains, stale_noted, webhooks)
 
 
 @dataclass(frozen=True, slots=True)

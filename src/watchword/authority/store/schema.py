@@ -1,7 +1,6 @@
-"""The tables, and the triggers that keep the decision record append-only.
+"""The tables as this program knows them. ``triggers.py`` has what keeps the decision record append-only.
 
-It is created whole. A later version adds its steps to ``engine.py``; a file of a version that this program does
-not know is refused, never guessed at.
+A change here is a new revision in ``migrations``, and may only add: replicas of the version before still run on it.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
 )
 
+from watchword.authority.store.columns import Integer, String
+
 __all__ = [
-    "TRIGGERS",
+    "REVISION",
     "VERSION",
     "anchors",
     "bundle_certificates",
@@ -57,7 +56,8 @@ __all__ = [
     "watched",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 2  # from before there were migrations; it stays
+REVISION: Final = "0003"  # the newest of ``migrations``, which leads to these tables
 
 metadata = MetaData()
 
@@ -65,7 +65,7 @@ metadata = MetaData()
 state = Table(
     "state",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("schema_version", Integer, nullable=False),
     Column("generation", Integer, nullable=False),  # grows with every change of what is believed or allowed
     Column("nonces_pruned", Integer, nullable=False),  # nonces that expired up to here are forgotten, and refused
@@ -332,7 +332,7 @@ releases = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("time", Integer, nullable=False),
     Column("launch_key", LargeBinary, nullable=False),
     Column("number", Integer, nullable=False),  # counts the decisions about this launch, from 1; 0 for an act
@@ -368,28 +368,4 @@ log_cosignatures = Table(
     Column("size", Integer, primary_key=True),
     Column("witness", ForeignKey("log_witnesses.key", ondelete="CASCADE"), primary_key=True),
     Column("line", String, nullable=False),
-)
-
-# The third trigger is what stops INSERT OR REPLACE, which deletes without firing a DELETE trigger.
-TRIGGERS: Final = (
-    """CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions
-       BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END""",
-    """CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions
-       BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END""",
-    """CREATE TRIGGER decisions_in_order BEFORE INSERT ON decisions
-       WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM decisions)
-         OR NEW.number < 0 OR length(NEW.frontier) % 32 != 0
-       BEGIN SELECT RAISE(ABORT, 'a decision must follow the last one'); END""",
-    """CREATE TRIGGER stack_history_no_update BEFORE UPDATE ON stack_history
-       BEGIN SELECT RAISE(ABORT, 'the history of stacks is append-only'); END""",
-    """CREATE TRIGGER stack_history_no_delete BEFORE DELETE ON stack_history
-       BEGIN SELECT RAISE(ABORT, 'the history of stacks is append-only'); END""",
-    """CREATE TRIGGER log_nodes_no_update BEFORE UPDATE ON log_nodes
-       BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
-    """CREATE TRIGGER log_nodes_no_delete BEFORE DELETE ON log_nodes
-       BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
-    """CREATE TRIGGER releases_only_grow BEFORE UPDATE ON releases WHEN NEW.count <= OLD.count
-       BEGIN SELECT RAISE(ABORT, 'a release count only grows'); END""",
-    """CREATE TRIGGER releases_no_delete BEFORE DELETE ON releases
-       BEGIN SELECT RAISE(ABORT, 'a release count is never forgotten'); END""",
 )

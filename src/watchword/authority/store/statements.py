@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import FromClause, Select, Table, bindparam, func, insert, select, tuple_
-from sqlalchemy.dialects.sqlite import Insert
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema
+from watchword.authority.store.upsert import Insert, upsert
 
 __all__ = [
     "APPEND_DECISION",
@@ -76,7 +75,10 @@ HOST_NOW: Final = select(schema.state.c.generation, *_HOST).select_from(
     _with_seen(schema.state.outerjoin(schema.hosts, schema.hosts.c.host_id == bindparam("host_id")))
 )
 LAST_SEEN: Final = select(schema.last_seen).where(schema.last_seen.c.host_id == bindparam("host_id"))
-UPDATE_SEEN: Final = _advancing(schema.last_seen, "host_id", "reset_count", "restart_count", "clock")
+# A row when it is the newest, else none.
+UPDATE_SEEN: Final = _advancing(schema.last_seen, "host_id", "reset_count", "restart_count", "clock").returning(
+    schema.last_seen.c.host_id
+)
 UPDATE_RUNTIME: Final = _advancing(schema.runtime_seen, "host_id", "reset_count", "entries")
 # No row when the nonce was spent before, else up to when nonces are forgotten.
 SPEND_NONCE: Final = (

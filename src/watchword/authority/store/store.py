@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func, select
 
 from watchword.authority.store import schema, statements
-from watchword.authority.store.engine import BUSY_SECONDS, begin_reading, begin_writing, open_engine, translated
+from watchword.authority.store.engine import BUSY_SECONDS, Backend, open_backend, translated
 from watchword.authority.store.events import EventReads
 from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
@@ -40,6 +40,7 @@ from watchword.authority.store.rows import (
 )
 from watchword.authority.store.survey import SurveyReads
 from watchword.authority.store.transaction import Transaction
+from watchword.authority.store.url import DatabaseUrl
 from watchword.authority.store.watch import WatchReads
 from watchword.errors import Unavailable
 from watchword.wire.merkle import Frontier, leaf_hash
@@ -74,20 +75,24 @@ class Head:
 
 
 class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
-    """The authority's memory. Any number of threads and processes may use one file at the same time."""
+    """The authority's memory. Any number of threads and processes may use one at the same time."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        # SQLite makes waiting writers poll; threads of one process queue here instead and get in at once.
+    def __init__(self, backend: Backend) -> None:
+        self._engine, self._begin_reading, self._begin_writing = (
+            backend.engine,
+            backend.begin_reading,
+            backend.begin_writing,
+        )
+        # Threads of one process queue here: SQLite makes waiting writers poll, PostgreSQL keeps a connection for each.
         self._writer = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """The store at ``path``; created, private to this user, when there is none.
+    def open(cls, where: Path | DatabaseUrl) -> Self:
+        """The store in a SQLite file, private to this user, or on a PostgreSQL server; created when there is none.
 
-        Raises :class:`UsageError` for a file of another kind or version, :class:`Unavailable` when it cannot be used.
+        Raises :class:`UsageError` for one of another kind or version, :class:`Unavailable` when it cannot be used.
         """
-        return cls(open_engine(path))
+        return cls(open_backend(where))
 
     def close(self) -> None:
         """Close all connections; the store can not be used afterwards."""
@@ -112,7 +117,7 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
             raise Unavailable("store-busy", "the store is busy", hint="try again in a moment")
         try:
             with translated(), self._engine.begin() as connection:
-                begin_writing(connection)
+                self._begin_writing(connection)
                 yield self._make_transaction(connection)
                 self._before_commit()
             self._after_commit()
@@ -140,7 +145,7 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
     def _reading_together(self) -> Iterator[Connection]:
         """For several statements that must see the same moment."""
         with self._reading() as connection:
-            begin_reading(connection)
+            self._begin_reading(connection)
             yield connection
 
     def generation(self) -> int:
@@ -173,7 +178,7 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
     def intermediates(self) -> tuple[bytes, ...]:
         """The intermediate certificates (DER) of all bundles, each once."""
         table = schema.bundle_certificates
-        listed = select(table.c.certificate).where(table.c.is_anchor.is_(False)).distinct()
+        listed = select(table.c.certificate, table.c.fingerprint).where(table.c.is_anchor.is_(False)).distinct()
         with self._reading() as connection:
             return tuple(connection.execute(listed.order_by(table.c.fingerprint)).scalars())
 

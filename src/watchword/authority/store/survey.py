@@ -98,9 +98,10 @@ def _hosts(connection: Connection, now: int) -> tuple[HostCount, ...]:
     together = hosts.join(watched, true()).outerjoin(
         states, and_(states.c.host_id == hosts.c.host_id, states.c.profile_id == watched.c.profile_id)
     )
-    query = select(watched.c.profile_id, standing, level, func.count()).select_from(together)
-    rows = connection.execute(query.group_by(watched.c.profile_id, standing, level))
-    return tuple(HostCount(*row) for row in rows)
+    # In a query of its own: PostgreSQL would group by the column ``level`` of the table, not by what is called so here.
+    each = select(watched.c.profile_id, standing, level).select_from(together).subquery()
+    rows = connection.execute(select(*each.c, func.count()).group_by(*each.c))
+    return tuple(HostCount(row[0], row[1], row[2], row[3]) for row in rows)
 
 
 def _stacks(connection: Connection) -> dict[str, int]:

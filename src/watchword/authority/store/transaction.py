@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.acts import public_text
@@ -16,6 +15,7 @@ from watchword.authority.store.events import EventTransaction
 from watchword.authority.store.record import Decision, Place, next_decision
 from watchword.authority.store.retention import RetentionTransaction
 from watchword.authority.store.rows import Host
+from watchword.authority.store.upsert import upsert
 from watchword.authority.store.watch import WatchTransaction
 from watchword.errors import Finding, Rejected, UsageError
 from watchword.launch.receipt import MAX_DECISION
@@ -201,7 +201,7 @@ class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction, Ev
             "safe": last.safe,
             "time": time,
         }
-        return self._connection.execute(statements.UPDATE_SEEN, values).rowcount == 1
+        return self._connection.execute(statements.UPDATE_SEEN, values).first() is not None
 
     def update_runtime(self, host_id: bytes, runtime: RuntimeSeen, state: RuntimeState | None = None) -> None:
         """Remember how far the runtime log was read in this boot (D6); it never goes back within a boot.

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema
 from watchword.authority.store.rows import AnchorRow, BundleRow, CrlRow, EkPin, EndorserRow
+from watchword.authority.store.upsert import upsert
 from watchword.errors import UsageError
 from watchword.verify.ek import TrustAnchor
 from watchword.verify.roots import Root

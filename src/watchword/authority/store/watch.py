@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.trust import TrustTransaction
+from watchword.authority.store.upsert import upsert
 from watchword.errors import UsageError
 from watchword.launch.attest import HostState, Standing
 from watchword.launch.on_file import Record
