@@ -24,6 +24,7 @@ def main() -> None:
     )
     parser.add_argument("--files", type=int, default=100_000, help="how many files the image has")
     parser.add_argument("--hosts", type=int, default=200, help="how many hosts the fleet has")
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite", help="of the fleet's authority")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--launches", type=int, default=300, help="releases to measure end to end")
     parser.add_argument("--against", choices=["keylime"], help="compare the appraisal of logs with another verifier")
@@ -37,7 +38,7 @@ def main() -> None:
         emit(options.json, show(release.run(options.files), options.json))
         return
     if options.what == "fleet":
-        emit(options.json, show(fleet.run(options.hosts), options.json))
+        emit(options.json, show(fleet.run(options.hosts, store=options.store), options.json))
         return
     figures = show(chain(parts.run(), service.run(options.launches)), options.json)
     by_name = {figure.name: figure.median_us for figure in figures}

@@ -26,6 +26,9 @@ from watchword.agent.enrol import enrol
 from watchword.agent.host import Host
 from watchword.agent.transport import HttpsExchange
 from watchword.agent.unseal import obtain_secret, prepare_request
+from watchword.authority.data import DATABASE_FILE
+from watchword.authority.keyfiles import write_file
+from watchword.authority.store import DatabaseUrl
 from watchword.crypto.envelope import open_reply, seal_request
 from watchword.crypto.keylist import KeyList, verify_chain
 from watchword.crypto.token import seal_token
@@ -97,10 +100,21 @@ def _back_to_back(host: Host, host_id: bytes, tokens: list[str], stat: Path) -> 
 
 
 def authority(
-    stack: ExitStack, folder: Path, root: bytes | None, profile: bytes, watch: bytes | None = None
+    stack: ExitStack,
+    folder: Path,
+    root: bytes | None,
+    profile: bytes,
+    watch: bytes | None = None,
+    database: DatabaseUrl | None = None,
 ) -> tuple[subprocess.Popen[bytes], str, KeyList]:
-    """A running authority with one maker's root, one stack and one profile; it judges hosts by ``watch``."""
+    """A running authority with one maker's root, one stack and one profile; it judges hosts by ``watch``.
+
+    Its store is in a file, or in ``database``.
+    """
     data, ready = folder / "authority", folder / "ready"
+    data.mkdir(mode=0o700)
+    if database is not None:
+        write_file(data / DATABASE_FILE, database.text.encode())
     log = stack.enter_context((folder / "log").open("wb"))
     command = [sys.executable, "-m", "watchword", "authority"]
     process = subprocess.Popen(

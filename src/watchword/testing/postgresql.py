@@ -58,9 +58,9 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def running(cls, programs: Path) -> Iterator[Self]:
-        """A new server, stopped and removed at the end."""
-        with _folder() as folder:
+    def running(cls, programs: Path, *, in_memory: bool = True) -> Iterator[Self]:
+        """A new server, stopped and removed at the end; its files are in memory if there is room."""
+        with _folder(in_memory=in_memory) as folder:
             cluster = cls(programs, folder)
             cluster._run("initdb", "-D", str(cluster.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
                          "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1")  # fmt: skip
@@ -155,8 +155,8 @@ def _as_user() -> list[str]:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    room = shutil.disk_usage(_MEMORY).free if os.access(_MEMORY, os.W_OK) else 0
+def _folder(*, in_memory: bool = True) -> Iterator[Path]:
+    room = shutil.disk_usage(_MEMORY).free if in_memory and os.access(_MEMORY, os.W_OK) else 0
     with tempfile.TemporaryDirectory(prefix="ww-pg-", dir=_MEMORY if room > _ROOM else "/tmp") as name:
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
