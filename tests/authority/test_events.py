@@ -14,7 +14,7 @@ import pytest
 
 from watchword.authority.keyring import Keyring
 from watchword.authority.news import note_fallen
-from watchword.authority.store import Audience, ProfileRow, Store, Transaction
+from watchword.authority.store import Audience, DatabaseUrl, ProfileRow, Store, Transaction
 from watchword.launch.attest import HostState, Standing
 from watchword.launch.event import verify_event
 from watchword.tenant.events import Chains
@@ -27,8 +27,8 @@ EVERYTHING = Audience(None, None)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store.sqlite3") as made:
+def store(where: Path | DatabaseUrl) -> Iterator[Store]:
+    with Store.open(where) as made:
         yield made
 
 
@@ -101,7 +101,7 @@ def test_pages_and_what_is_not_on_file_any_more(store: Store) -> None:
 def test_an_older_store_gets_its_tables(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite3"
     with Store.open(path) as store, store.transaction() as tx:
-        for table in ("events", "event_chains", "stale_noted", "webhooks"):
+        for table in ("alembic_version", "events", "event_chains", "stale_noted", "webhooks"):
             tx._connection.exec_driver_sql(f"DROP TABLE {table}")
     with Store.open(path) as store:
         with store.transaction() as tx:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
+from watchword.authority.store import events as _events  # noqa: F401 - its tables are part of the metadata
 from watchword.authority.store import schema
 from watchword.authority.store.triggers import BASE
 from watchword.errors import UsageError
