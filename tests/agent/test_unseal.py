@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from watchword.agent.enrol import enrol
-from watchword.agent.unseal import obtain_secret
+from watchword.agent.shares import obtain as obtain_secret
 from watchword.crypto.envelope import LaunchSecret
 from watchword.errors import MalformedError, Rejected, Unavailable, WatchwordError
 from watchword.testing.farm import SwTpm
 from watchword.wire.messages import Refusal, Release, ReleaseRequest, Reply, Request
+from watchword.wire.token import Token
 from watchword.wire.tpm.algorithms import Alg, digest
 
-TOKEN = "WWT1token"
+TOKEN = Token(1, b"kkkk", bytes(50)).text()
 
 
 @pytest.fixture

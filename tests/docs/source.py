@@ -23,7 +23,9 @@ PASSED_ON = {
     "agent.transport:_refused": {"refused"},
     "agent.transport:_problem": {"exchange-refused"},
     "tenant.client:_failed": {"http-status"},
-    "tenant.verdict:_reasons": set(),
+    "tenant.verdict:reasons": set(),
+    "tenant.split_verdict:_about": set(),  # one authority's word, with its name
+    "agent.shares:_reason": set(),
     "verify.der:Der.fail": set(),  # the code of whoever reads
     "agent.tpm.errors:tpm_error": {"tpm-refused"},
     "cli.authority_remote:_error": set(),  # http-status, as tenant.client has it

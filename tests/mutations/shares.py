@@ -11,6 +11,8 @@ _SHAMIR_TESTS = (
     "tests/crypto/test_shamir.py::test_random_bytes_are_never_stretched",
     "tests/crypto/test_shamir.py::test_shares_that_do_not_go_together",
 )
+_ATTACKS, _SPLIT_TESTS = ("tests/attacks/test_shares.py",), ("tests/tenant/test_split.py",)
+_VERDICT = "tenant/split_verdict.py"
 _MACHINE_TESTS = ("tests/launch/test_machine.py",)
 _SET, _SHAMIR, _SHARE = "crypto/launch_set.py", "crypto/shamir.py", "wire/share.py"
 
@@ -136,4 +138,33 @@ MUTATIONS: tuple[Mutation, ...] = (
         _SHAMIR_TESTS,
     ),
     Mutation("L3", _SHAMIR, "not all(0 < x < 256 for x in shares)", "False", _SHAMIR_TESTS),
+    Mutation("L3", "agent/shares.py", "    if share.place.index in shares:", "    if False:", _ATTACKS),
+    Mutation("L3", "agent/shares.py", "    check_share(sealed, share)\n", "", _ATTACKS),
+    Mutation(
+        "L3",
+        "agent/shares.py",
+        "            if token in found or link in found.values():",
+        "            if False:",
+        _ATTACKS,
+    ),
+    Mutation("L3", "agent/shares.py", "    if not all(shares):", "    if False:", _ATTACKS),
+    Mutation("L3", "agent/shares.py", "        if shares[0]:", "        if False:", _ATTACKS),
+    Mutation("V6", _VERDICT, "    if len(words) - len(silent) >= threshold:", "    if True:", _SPLIT_TESTS),
+    Mutation("V6", _VERDICT, "    if not complete:", "    if False:", _SPLIT_TESTS),
+    Mutation("V6", _VERDICT, "    if stray:", "    if False:", _SPLIT_TESTS),
+    Mutation(
+        "V6", _VERDICT, "    if complete != releases or most > releases:", "    if complete != releases:", _SPLIT_TESTS
+    ),
+    Mutation(
+        "V6", _VERDICT, "    if complete != releases or most > releases:", "    if most > releases:", _SPLIT_TESTS
+    ),
+    Mutation("V5", _VERDICT, "        check_level(receipt.decision, record)\n", "        pass\n", _SPLIT_TESTS),
+    Mutation("V3", "tenant/verdict.py", '        ("share", record.place(), _place(decision)),\n', "", _SPLIT_TESTS),
+    Mutation(
+        "V3",
+        "tenant/launches.py",
+        "    if record.share or (split and (record.authority or check_numbers(record.threshold, len(record.shares)))):",
+        "    if record.share:",
+        _SPLIT_TESTS,
+    ),
 )

@@ -51,6 +51,7 @@ def test_numbers_that_make_none(threshold: int, count: int) -> None:
 def test_one_token_is_a_bundle() -> None:
     assert Bundle.parse(" WWT1abc\n") == Bundle(("WWT1abc",))
     assert Bundle.parse("") == Bundle(("",))
+    assert Bundle.parse("no token") == Bundle(("no token",))
 
 
 def test_tokens_and_set_in_any_order() -> None:
@@ -59,7 +60,9 @@ def test_tokens_and_set_in_any_order() -> None:
     assert Bundle.parse(found.text()) == found
 
 
-@pytest.mark.parametrize("text", ["a b", "WWS1x", "a WWS1x", "a b WWS1x WWS1y", " ".join("abcdefghi") + " WWS1x"])
+@pytest.mark.parametrize(
+    "text", ["WWT1a WWT1b", "WWS1x", "a WWS1x", "a b WWS1x WWS1y", " ".join("abcdefghi") + " WWS1x"]
+)
 def test_tokens_that_do_not_go_together(text: str) -> None:
     with pytest.raises(MalformedError) as caught:
         Bundle.parse(text)

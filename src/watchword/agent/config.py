@@ -7,6 +7,8 @@ keys = "/etc/watchword/keys.json"          # what GET /v1/keys of the authority 
 fingerprint = "SHA256:…"                   # of its first root key, from somebody you trust
 relay = "http://controller.example:8444"   # instead of the direct way; optional
 
+A host that serves tenants who split their secrets has several sections [[authority]] in the place of the one.
+
 [tpm]
 address = "device:/dev/tpmrm0"
 event_log = "/sys/kernel/security/tpm0/binary_bios_measurements"
@@ -19,23 +21,25 @@ state = "/var/lib/watchword-agent"
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from watchword.agent.host import EVENT_LOG, RUNTIME_LOG
+from watchword.agent.host import EVENT_LOG, RUNTIME_LOG, Link
 from watchword.agent.transport import DEFAULT_TIMEOUT, Exchange, HttpsExchange, RelayExchange
 from watchword.crypto.keylist import KeyList, verify_chain
 from watchword.errors import UsageError
+from watchword.wire.share import MAX_SHARES
 from watchword.wire.tpm.templates import EkKind
 
-__all__ = ["DEFAULT_FILE", "Config", "Enrolment", "load", "load_authority"]
+__all__ = ["DEFAULT_FILE", "AuthoritySettings", "Config", "Enrolment", "load", "load_authority"]
 
 DEFAULT_FILE = Path("/etc/watchword/agent.toml")
 _MAX_FILE = 64 * 1024
@@ -46,27 +50,19 @@ _KEYS = {
     "tpm": {"address": "tpm", "event_log": "event_log", "runtime_log": "runtime_log", "intermediates": "intermediates"},
     "host": {"state": "state"},
 }
+_ONE = ("trust", "url", "keys", "fingerprint", "relay")
 _OTHERS = ("serve", "status")  # of `watchword agent serve`, which reads them itself
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """The settings; empty strings are unset. ``tpm`` is an address as the TPM transport reads it."""
+class AuthoritySettings:
+    """One authority; empty strings are unset."""
 
     trust: Path | None = None
     url: str = ""
     keys: Path | None = None
     fingerprint: str = ""
     relay: str = ""
-    tpm: str = "device:/dev/tpmrm0"
-    event_log: Path = EVENT_LOG
-    runtime_log: Path = RUNTIME_LOG
-    intermediates: tuple[Path, ...] = ()
-    state: Path = Path("/var/lib/watchword-agent")
-
-    def with_flags(self, **flags: Any) -> Config:
-        """These settings with every flag that is not None in place of the file's value."""
-        return replace(self, **{name: value for name, value in flags.items() if value is not None})
 
     def authority_keys(self) -> KeyList:
         """The pinned keys. Raises :class:`UsageError`, and what :func:`verify_chain` raises."""
@@ -99,6 +95,67 @@ class Config:
         if not url:
             raise UsageError("authority-unset", "neither the authority's address nor a relay is set")
         return url
+
+
+@dataclass(frozen=True, slots=True)
+class Config(AuthoritySettings):
+    """The settings; its own authority is the first of the ``authorities``.
+
+    ``tpm`` is an address as the TPM transport reads it.
+    """
+
+    tpm: str = "device:/dev/tpmrm0"
+    event_log: Path = EVENT_LOG
+    runtime_log: Path = RUNTIME_LOG
+    intermediates: tuple[Path, ...] = ()
+    state: Path = Path("/var/lib/watchword-agent")
+    others: tuple[AuthoritySettings, ...] = ()
+
+    @property
+    def authorities(self) -> tuple[AuthoritySettings, ...]:
+        """All of them, in the order of the settings."""
+        return (self, *self.others)
+
+    def only(self, authority: AuthoritySettings) -> Config:
+        """These settings with one authority alone."""
+        return replace(self, **{name: getattr(authority, name) for name in _ONE}, others=())
+
+    def with_flags(self, *, trust: Sequence[Path] = (), **flags: Any) -> Config:
+        """These settings with every flag that is not None in place of the file's value.
+
+        Several files to ``trust`` are several authorities. Raises :class:`UsageError` (``config``) for a flag that does
+        not say which authority it is about.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        several = len(trust) > 1 or (not trust and bool(self.others))
+        if several and given.keys() & set(_ONE):
+            raise UsageError(
+                "config", "there are several authorities, and a flag does not say which of them it is about",
+                hint="Give one --trust FILE for each authority, or write sections [[authority]].",
+            )  # fmt: skip
+        base = self.only(AuthoritySettings()) if several and trust else self
+        if trust:
+            base = replace(base, trust=trust[0], others=tuple(AuthoritySettings(trust=path) for path in trust[1:]))
+        return replace(base, **given)
+
+    def pinned(self) -> tuple[KeyList, ...]:
+        """The keys of all authorities. Raises as :meth:`authority_keys` does, ``config`` when two have one name."""
+        found = tuple(each.authority_keys() for each in self.authorities)
+        if len({keys.authority for keys in found}) != len(found):
+            raise UsageError(
+                "config", "two of the authorities have the same name, so nobody could tell which is meant",
+                hint="Is one of them there twice? Otherwise one of them has to be set up under another name.",
+            )  # fmt: skip
+        return found
+
+    @contextlib.contextmanager
+    def links(self, timeout: float = DEFAULT_TIMEOUT) -> Iterator[tuple[Link, ...]]:
+        """A way to each authority; ``timeout`` in seconds for each exchange. Raises :class:`UsageError`."""
+        with contextlib.ExitStack() as stack:
+            found = []
+            for each, keys in zip(self.authorities, self.pinned(), strict=True):
+                found.append(Link(stack.enter_context(contextlib.closing(each.exchange(keys, timeout))), keys))
+            yield tuple(found)
 
     def intermediate_certificates(self) -> tuple[bytes, ...]:
         """The DER certificates between the TPM's and its maker's root."""
@@ -165,7 +222,10 @@ def load(path: Path | None) -> Config:
 
 def load_authority(path: Path) -> Config:
     """The section [authority] of the settings of a service that is no agent. Raises :class:`UsageError`."""
-    return _load(path, ("service", "hosts"))
+    config = _load(path, ("service", "hosts"))
+    if config.others:
+        raise UsageError("config", f"{path}: this service asks one authority, and there are several")
+    return config
 
 
 def _load(source: Path, others: tuple[str, ...]) -> Config:
@@ -177,10 +237,21 @@ def _load(source: Path, others: tuple[str, ...]) -> Config:
     for section, content in document.items():
         if section in others:
             continue
+        if section == "authority" and isinstance(content, list):
+            values |= _authorities(source, content)
+            continue
         if section not in _KEYS or not isinstance(content, dict):
             raise UsageError("config", f"{source}: there is no section [{section}]")
         values |= _section(source, section, content)
     return Config(**values)
+
+
+def _authorities(source: Path, content: list[Any]) -> dict[str, Any]:
+    """Sections [[authority]]: the first is the settings' own, the others are beside it."""
+    if not 1 <= len(content) <= MAX_SHARES or not all(isinstance(each, dict) for each in content):
+        raise UsageError("config", f"{source}: there are 1 to {MAX_SHARES} sections [[authority]]")
+    found = [_section(source, "authority", each) for each in content]
+    return {**found[0], "others": tuple(AuthoritySettings(**each) for each in found[1:])}
 
 
 def _section(source: Path, section: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,12 +22,12 @@ from watchword.agent.hypervisor import Machine, Running, free_port, start
 from watchword.agent.inject.configdrive import config_drive_file
 from watchword.agent.inject.fwcfg import credential_file
 from watchword.agent.inputs import COPY_LIMIT, HeldDisk, check_inputs, digest_of
-from watchword.agent.unseal import obtain_secret
+from watchword.agent.shares import check_bundle, obtain
+from watchword.agent.turn import in_turn
 from watchword.crypto.ssh_key import SshHostKey, derive
-from watchword.errors import Finding, Rejected, UsageError
+from watchword.errors import Finding, Rejected, UsageError, WatchwordError
 from watchword.wire.evidence import MAX_INSTANCE
 from watchword.wire.inputs import DISK, USER_DATA
-from watchword.wire.token import Token
 from watchword.wire.trace import launch_trace, traced
 
 __all__ = ["BootKind", "Delivery", "Order", "launch"]
@@ -57,9 +57,10 @@ class Delivery(StrEnum):
 class Order:
     """What an orchestrator asks for.
 
-    ``token`` is the tenant's launch token, ``instance`` the provider's name of the machine (1 to 255 bytes), ``disk`` a
-    raw image, ``user_data`` at most 64 KiB or None, ``inputs`` the names that the tenant bound (None: all in use),
-    ``folder`` where logs go. ``ssh_port`` 0 picks a free one.
+    ``token`` is the tenant's launch token, or its tokens with shares and their launch set; ``instance`` the
+    provider's name of the machine (1 to 255 bytes), ``disk`` a raw image, ``user_data`` at most 64 KiB or None,
+    ``inputs`` the names that the tenant bound (None: all in use), ``folder`` where logs go. ``ssh_port`` 0 picks a
+    free one.
     """
 
     token: str
@@ -83,9 +84,15 @@ class Order:
         return f"Order({self.instance!r}, {self.disk!r})"
 
 
-def launch(host: Host, host_id: bytes, order: Order) -> Running:
+def launch(
+    host: Host,
+    host_id: bytes,
+    order: Order,
+    tell: Callable[[str, WatchwordError], None] = lambda authority, error: None,
+) -> Running:
     """Carry out ``order`` on ``host``, which is enrolled as ``host_id``; returns the running machine.
 
+    ``tell`` hears of each authority that gave no good share of a split secret, by name, and why.
     Raises :class:`Rejected` (``launch-detour``, ``inputs-differ``, ``disk-changed``, or the authority's reason),
     :class:`UsageError`, :class:`MalformedError`, :class:`Unavailable` or a TPM error.
     """
@@ -95,7 +102,8 @@ def launch(host: Host, host_id: bytes, order: Order) -> Running:
         if order.user_data is not None:
             used[USER_DATA] = hashlib.sha256(order.user_data).digest()
         actual = digest_of(used, order.inputs)
-        secret = obtain_secret(host, host_id, order.token, order.instance)
+        with in_turn(host.lock):
+            secret = obtain(host, host_id, order.token, order.instance, tell=tell)
         check_inputs(secret.inputs, actual)
         disk.check_unchanged()
         return _boot(order, disk, derive(secret.secret, secret.launch_id))
@@ -112,7 +120,7 @@ def check_order(order: Order) -> None:
             Finding("L1", "launch-detour", "a launch secret is for a fresh boot only", BootKind.FRESH, order.boot),
             hint="Boot without the secret, or ask the tenant for a new launch with a new token.",
         )
-    Token.parse(order.token)
+    check_bundle(order.token)
     if not 1 <= len(order.instance.encode()) <= MAX_INSTANCE:
         raise UsageError("instance", f"the instance name must have 1 to {MAX_INSTANCE} bytes")
 

@@ -102,10 +102,13 @@ def _readable(path: Path) -> bool:
 
 def _authority(config: Config, status: Status) -> None:
     status.authority["way"] = f"relay {config.relay}" if config.relay else "direct"
-    keys = config.authority_keys()
+    keys, *others = config.pinned()
     status.authority["name"] = keys.authority
     status.authority["keys_version"] = keys.version
-    config.exchange(keys).close()
+    if others:
+        status.authority["others"] = [each.authority for each in others]
+    with config.links():
+        pass
 
 
 def _enrolment(config: Config, status: Status) -> None:

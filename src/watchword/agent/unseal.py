@@ -6,48 +6,49 @@ only in the boot that was judged, with the PCR values that were judged, and only
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from watchword.agent.collect import measure
 from watchword.agent.host import Host
 from watchword.agent.journal import step
 from watchword.agent.transport import ask, new_reply_key
-from watchword.agent.turn import in_turn
-from watchword.crypto.envelope import LaunchSecret, open_payload
+from watchword.crypto.envelope import LaunchSecret, LaunchShare, open_payload, open_share_payload
 from watchword.errors import MalformedError, WatchwordError
 from watchword.wire.evidence import Evidence, Purpose, binding
 from watchword.wire.messages import Challenge, ChallengeRequest, Release, ReleaseRequest
 from watchword.wire.trace import launch_trace, traced
 
-__all__ = ["evidence_for", "obtain_secret", "open_release", "prepare_request", "request_release"]
+__all__ = [
+    "evidence_for",
+    "open_release",
+    "open_share",
+    "prepare_request",
+    "request_release",
+    "request_share",
+]
 
 _DATA_KEY_SIZE = 32
 
 
-def obtain_secret(host: Host, host_id: bytes, token: str, instance: str) -> LaunchSecret:
-    """Challenge, evidence, release, unseal: the secret in ``token`` for the machine ``instance``.
-
-    ``host_id`` is what enrolment returned. Raises :class:`Rejected` with the authority's clause and code,
-    :class:`MalformedError`, :class:`Unavailable`, or a TPM error when the host's state moved since the quote.
-    """
-    trace = launch_trace(token)
-    with traced(trace), in_turn(host.lock):
-        release, bound = request_release(host, host_id, token, instance)
-        secret = open_release(host, release, bound)
-        step("launch-opened", trace, instance=instance)
-        return secret
-
-
 def request_release(host: Host, host_id: bytes, token: str, instance: str) -> tuple[Release, bytes]:
-    """The first half of :func:`obtain_secret`: the release, still closed, and the 32-byte binding that it answers."""
+    """Challenge, evidence, and the release, still closed, and the 32-byte binding that it answers."""
+    with _journal(token, instance):
+        request, reply_key, bound = prepare_request(host, host_id, token, instance)
+        return ask(host.exchange, host.keys, request, Release, reply_key), bound
+
+
+@contextlib.contextmanager
+def _journal(token: str, instance: str) -> Iterator[None]:
+    """The host's own log tells how a request for a release ended."""
     trace = launch_trace(token)
     try:
         with traced(trace):
-            request, reply_key, bound = prepare_request(host, host_id, token, instance)
-            release = ask(host.exchange, host.keys, request, Release, reply_key)
+            yield
     except WatchwordError as error:
         step("launch-refused", trace, instance=instance, code=error.code)
         raise
     step("launch-released", trace, instance=instance)
-    return release, bound
 
 
 def prepare_request(host: Host, host_id: bytes, token: str, instance: str) -> tuple[ReleaseRequest, bytes, bytes]:
@@ -62,8 +63,18 @@ def prepare_request(host: Host, host_id: bytes, token: str, instance: str) -> tu
     return ReleaseRequest(evidence), reply_key, bound
 
 
+def request_share(
+    host: Host, request: ChallengeRequest, challenge: Challenge, instance: str, run: bytes
+) -> tuple[Release, bytes]:
+    """The release of a share, still closed, and its binding; ``run`` is 16 bytes, ``challenge`` answers ``request``."""
+    with _journal(request.token, instance):
+        reply_key = new_reply_key()
+        evidence, bound = evidence_for(host, request, challenge, instance, reply_key, run)
+        return ask(host.exchange, host.keys, ReleaseRequest(evidence), Release, reply_key), bound
+
+
 def evidence_for(
-    host: Host, request: ChallengeRequest, challenge: Challenge, instance: str, reply_key: bytes
+    host: Host, request: ChallengeRequest, challenge: Challenge, instance: str, reply_key: bytes, run: bytes = b""
 ) -> tuple[Evidence, bytes]:
     """The evidence for one request, and the 32-byte binding in its quote."""
     bound = binding(
@@ -73,6 +84,7 @@ def evidence_for(
         token=request.token,
         instance=instance,
         reply_key=reply_key,
+        run=run,
     )
     found = measure(
         host.tpm,
@@ -94,6 +106,7 @@ def evidence_for(
         event_log=found.event_log,
         ima_from=found.ima_from,
         ima_log=found.ima_log,
+        run=run,
     )
     return evidence, bound
 
@@ -104,6 +117,15 @@ def open_release(host: Host, release: Release, bound: bytes) -> LaunchSecret:
     Raises a TPM error when the release is for another TPM, another boot, other PCR values, or too old;
     :class:`MalformedError` (``payload-unopenable``) when it answers another request.
     """
+    return open_payload(_data_key(host, release), release.payload, bound)
+
+
+def open_share(host: Host, release: Release, bound: bytes) -> LaunchShare:
+    """As :func:`open_release`, for a share; a whole secret in its place is ``payload-unopenable``."""
+    return open_share_payload(_data_key(host, release), release.payload, bound)
+
+
+def _data_key(host: Host, release: Release) -> bytes:
     data_key = host.tpm.import_and_unseal(
         release.public,
         release.duplicate,
@@ -114,4 +136,4 @@ def open_release(host: Host, release: Release, bound: bytes) -> LaunchSecret:
     )
     if len(data_key) != _DATA_KEY_SIZE:
         raise MalformedError("release: the sealed object does not hold a data key")
-    return open_payload(data_key, release.payload, bound)
+    return data_key

@@ -33,11 +33,11 @@ from watchword.agent.launch import BootKind, Delivery, Order, check_order, launc
 from watchword.agent.status import report
 from watchword.agent.tpm.client import Tpm
 from watchword.cli.agent_serve import doctor, serve
-from watchword.cli.output import emit, json_option, report_error
-from watchword.errors import Rejected, UsageError
+from watchword.cli.output import emit, json_option, note, printable, report_error
+from watchword.errors import Rejected, UsageError, WatchwordError
 from watchword.wire.inputs import parse_names
 from watchword.wire.messages import Attested
-from watchword.wire.token import MAX_TEXT
+from watchword.wire.share import MAX_BUNDLE
 from watchword.wire.tpm.templates import EkKind
 
 __all__ = ["agent"]
@@ -79,7 +79,13 @@ def _authority_options(function: _F) -> _F:
         click.option(
             "--keys", type=_PATH, metavar="FILE", help="The authority's key lists, as GET /v1/keys gives them."
         ),
-        click.option("--trust", type=_PATH, metavar="FILE", help="The authority as 'watchword trust add' keeps it."),
+        click.option(
+            "--trust",
+            type=_PATH,
+            multiple=True,
+            metavar="FILE",
+            help="An authority as 'watchword trust add' keeps it; again for each further one.",
+        ),
         click.option("--authority", "url", metavar="URL", help="Address of the authority, https://HOST:PORT."),
         click.option("--verbose", is_flag=True, help="A line on stderr for each step, with the trace id."),
     ):
@@ -95,11 +101,10 @@ def _settings(flags: dict[str, Any]) -> Config:
 
 @contextlib.contextmanager
 def _host(config: Config, kind: EkKind) -> Iterator[Host]:
-    """The host with its TPM open and a way to the authority."""
-    keys = config.authority_keys()
-    exchange = config.exchange(keys)
-    with contextlib.closing(exchange), Tpm.open(config.tpm, ek_kind=kind) as tpm:
-        yield Host(tpm, exchange, keys, kind, config.event_log, config.runtime_log, config.state / "lock")
+    """The host with its TPM open and a way to each authority."""
+    with config.links() as (first, *others), Tpm.open(config.tpm, ek_kind=kind) as tpm:
+        logs = (config.event_log, config.runtime_log)
+        yield Host(tpm, first.exchange, first.keys, kind, *logs, config.state / "lock", tuple(others))
 
 
 def _choose(config: Config, wanted: str) -> EkKind:
@@ -114,7 +119,7 @@ def _choose(config: Config, wanted: str) -> EkKind:
 @click.option("--ek", default="auto", type=click.Choice(["auto", *_EK_KINDS]), help="Which endorsement key to enrol.")
 @json_option
 def enrol_command(ek: str, as_json: bool, **flags: Any) -> None:
-    """Make this host known to the authority.
+    """Make this host known to the authority, or to each that the settings name.
 
     Needed once, and again after the TPM was cleared. Doing it twice is harmless.
 
@@ -123,14 +128,28 @@ def enrol_command(ek: str, as_json: bool, **flags: Any) -> None:
       watchword agent enrol --trust /etc/watchword/authority.json
     """
     config = _settings(flags)
-    config.authority_keys()  # first what costs nothing
+    config.pinned()  # first what costs nothing
     kind = _choose(config, ek)
+    intermediates = config.intermediate_certificates()
     with _host(config, kind) as host:
-        host_id = enrol(host, config.intermediate_certificates())
-        authority = host.keys.authority
-    Enrolment(host_id, kind).save(config.state)
-    document = {"host_id": host_id.hex(), "ek": kind.name.lower(), "authority": authority}
-    emit(document, f"enrolled with {authority} as host {host_id.hex()}", as_json=as_json)
+        names, failed = [], None
+        for link in host.links:
+            try:
+                host_id = enrol(host.towards(link), intermediates)
+            except WatchwordError as error:
+                if not host.others:
+                    raise
+                note(f"not enrolled with {link.keys.authority}: {error.message}")
+                failed = failed or error
+                continue
+            # The id is a hash of this host's own key: it is the same everywhere.
+            Enrolment(host_id, kind).save(config.state)
+            names.append(link.keys.authority)
+    if names:
+        document = {"host_id": host_id.hex(), "ek": kind.name.lower(), "authority": names[0], "authorities": names}
+        emit(document, f"enrolled with {', '.join(names)} as host {host_id.hex()}", as_json=as_json)
+    if failed is not None:
+        raise failed
 
 
 @agent.command()
@@ -212,7 +231,10 @@ def _attested_text(found: Attested) -> str:
 
 @agent.command("launch")
 @_authority_options
-@click.option("--token-file", metavar="FILE", help="The launch token; - is stdin. Else $WATCHWORD_TOKEN.")
+@click.option(
+    "--token-file", metavar="FILE",
+    help="The launch token, or the tokens of a split secret with their launch set; - is stdin. Else $WATCHWORD_TOKEN.",
+)  # fmt: skip
 @click.option("--disk", type=_PATH, required=True, metavar="FILE", help="Raw disk image; it is not changed.")
 @click.option("--user-data", type=_PATH, metavar="FILE", help="User-data for the config drive.")
 @click.option(
@@ -277,12 +299,17 @@ def launch_command(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with _sigterm_interrupts():
         with _host(config, enrolment.ek_kind) as host:
-            running = launch(host, enrolment.host_id, order)
+            running = launch(host, enrolment.host_id, order, _complain)
         return _run(running, order, detach=detach, as_json=as_json)
 
 
+def _complain(authority: str, error: WatchwordError) -> None:
+    """The launch may do without this authority; whoever runs the host should know all the same."""
+    note(f"no share from {printable(authority)}: {printable(error.message)}")
+
+
 def _token(source: str | None) -> str:
-    """The token from a file, stdin or the environment: never from an argument, which everybody on the host can see."""
+    """Tokens from a file, stdin or the environment: never from an argument, which everybody on the host can see."""
     if source is None:
         text = os.environ.get("WATCHWORD_TOKEN", "")
         if not text:
@@ -292,7 +319,7 @@ def _token(source: str | None) -> str:
         return text.strip()
     try:
         with click.open_file(source, "rb") as file:
-            data: bytes = file.read(4 * MAX_TEXT)
+            data: bytes = file.read(MAX_BUNDLE + 1)
     except OSError as error:
         raise UsageError("token-unreadable", f"{source} cannot be read: {error.strerror}") from None
     return data.decode("utf-8", "replace").strip()

@@ -36,9 +36,10 @@ def ear() -> None:
 
 @ear.command()
 @click.argument("name")
+@click.option("--authority", metavar="NAME", help="Whose result, when the secret was split over several.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there.")
 @json_option
-def fetch(name: str, output: Path | None, as_json: bool) -> None:
+def fetch(name: str, authority: str | None, output: Path | None, as_json: bool) -> None:
     """Fetch the newest result about the launch NAME, verify its signature, and print it.
 
     \b
@@ -46,11 +47,19 @@ def fetch(name: str, output: Path | None, as_json: bool) -> None:
       watchword ear fetch web1 -o web1.ear
     """
     record = launches.load(name)
-    authority = trust.load(record.authority)
-    tokens = authority.client().results(bytes.fromhex(record.launch_id))
+    names = [part.authority for part in record.parts()]
+    chosen = authority or (names[0] if len(names) == 1 else "")
+    if chosen not in names:
+        raise UsageError(
+            "authority-ambiguous",
+            f"{len(names)} authorities have a result about {name!r}",
+            hint=f"say which with --authority: {', '.join(names)}",
+        )
+    pinned = trust.load(chosen)
+    tokens = pinned.client().results(bytes.fromhex(record.launch_id))
     if not tokens:
         raise Unavailable("result-missing", f"the authority has decided nothing about {name!r} yet", hint="try later")
-    found = results.verify(tokens[-1], authority.keys.receipt_keys(), int(time.time()))
+    found = results.verify(tokens[-1], pinned.keys.receipt_keys(), int(time.time()))
     if output is not None:
         output.write_bytes(tokens[-1] + b"\n")
         note(f"written to {output}")

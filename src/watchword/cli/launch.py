@@ -13,7 +13,7 @@ from watchword.cli.output import emit, json_option, note, printable
 from watchword.cli.token import make_token, token_options
 from watchword.tenant import launches
 from watchword.tenant.launcher import HttpLauncher, Order, Server, await_server
-from watchword.wire.trace import trace_of_token_id, traced
+from watchword.wire.trace import traced
 
 __all__ = ["launch"]
 
@@ -34,15 +34,15 @@ def launch(provider_url: str, image: str | None, timeout: float, as_json: bool, 
       watchword launch https://cloud.example --authority auditor --profile gold.json --disk guest.img --name web1
     """
     provider = HttpLauncher(provider_url)
-    token, record = make_token(**demands)
+    bundle, record = make_token(**demands)
     user_data: Path | None = demands["user_data"]
     order = Order(
         name=record.name,
         image=image or demands["disk"].name,
         user_data=user_data.read_bytes() if user_data else b"",
-        metadata={"watchword": token, "watchword_inputs": record.input_names},
+        metadata=bundle.metadata() | {"watchword_inputs": record.input_names},
     )
-    with traced(trace_of_token_id(record.token)):
+    with traced(record.trace):
         server = _wait(provider, order, record, timeout)
     note(f"the provider says that {record.name!r} is running; find out: watchword verify {record.name}")
     text = f"{record.name} at {printable(server.address)}:{server.port}, host key {record.ssh_fingerprint}"
@@ -73,7 +73,7 @@ def _document(record: launches.LaunchRecord, server: Server) -> dict[str, Any]:
         "status": server.status,
         "address": server.address,
         "port": server.port,
-        "trace": trace_of_token_id(record.token),
+        "trace": record.trace,
         "launch_id": record.launch_id,
         "ssh_public_key": record.ssh_public_key,
         "ssh_fingerprint": record.ssh_fingerprint,

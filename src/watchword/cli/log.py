@@ -169,7 +169,7 @@ def monitor(
     found = pinned(authority)
     if endorser and (len(endorser) != _KEY_ID or set(endorser) - set("0123456789abcdef")):
         raise UsageError("bad-key-id", "a key id has 64 hex digits", hint="'watchword stack endorse' prints it")
-    records = [] if endorser else [each for each in launches.load_all() if each.authority == found.name]
+    records = [] if endorser else _about(found.name)
     watch, told = Monitor(records, endorser), set[int]()
     demanded = read_witnesses(witnesses, quorum)
     since, first = None, True
@@ -188,6 +188,11 @@ def monitor(
         if not follow:
             return
         time.sleep(interval)
+
+
+def _about(authority: str) -> list[launches.LaunchRecord]:
+    """Launches that this authority has the secret of, or a share."""
+    return [part for each in launches.load_all() for part in each.parts() if part.authority == authority]
 
 
 def _launches(watch: Monitor, authority: trust.Authority) -> list[dict[str, Any]]:

@@ -15,11 +15,11 @@ from watchword.cli.token import make_token, token_options
 from watchword.cli.verify import verdict_text
 from watchword.errors import Unavailable, WatchwordError
 from watchword.integrations.openstack.launcher import Choices, Cloud, ImageWord
-from watchword.tenant import launches, trust
+from watchword.tenant import launches
 from watchword.tenant.launcher import Order, Server, await_server
+from watchword.tenant.split_verdict import verify as verify_launch
 from watchword.tenant.ssh import Address, parse_address
-from watchword.tenant.verdict import verify_launch
-from watchword.wire.trace import trace_of_token_id, traced
+from watchword.wire.trace import traced
 
 __all__ = ["openstack"]
 
@@ -69,10 +69,10 @@ def launch(
     place = Cloud(cloud, Choices(flavor, networks, availability_zone, groups, hints))
     word = place.word_about(image, demands["disk"])
     note(word.sentence())
-    token, record = make_token(**demands)
+    bundle, record = make_token(**demands)
     user_data: Path | None = demands["user_data"]
     content = user_data.read_bytes() if user_data else b""
-    server = _wait(place, Order(record.name, word.image, content, {"watchword": token}), record, timeout)
+    server = _wait(place, Order(record.name, word.image, content, bundle.metadata()), record, timeout)
     note(f"the provider says that {record.name!r} is running; find out: watchword openstack verify {record.name}")
     text = f"{record.name} is server {server.id} at {printable(server.address)}, host key {record.ssh_fingerprint}"
     emit(_document(record, server, word), text, as_json=as_json)
@@ -104,7 +104,7 @@ def _document(record: launches.LaunchRecord, server: Server, word: ImageWord) ->
         "status": server.status,
         "address": server.address,
         "port": server.port,
-        "trace": trace_of_token_id(record.token),
+        "trace": record.trace,
         "launch_id": record.launch_id,
         "ssh_public_key": record.ssh_public_key,
         "ssh_fingerprint": record.ssh_fingerprint,
@@ -134,13 +134,12 @@ def verify(
       watchword openstack verify web1 --cloud mine
     """
     record = launches.load(name or server)
-    authority = trust.load(record.authority)
     found = _look_up(cloud, record.server or server) if address is None else None
     said = _told(found)
     place = parse_address(address) if address else _place(found)
     try:
-        with traced(trace_of_token_id(record.token)):
-            verdict = verify_launch(record, authority.client(), place, timeout=timeout, releases=releases)
+        with traced(record.trace):
+            verdict = verify_launch(record, place, timeout=timeout, releases=releases)
     except WatchwordError as error:
         error = _no_address(error, found) if error.code == "address-unknown" else error
         error.beside |= said

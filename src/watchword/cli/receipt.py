@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
 from watchword.cli.log import read_witnesses, witness_options
 from watchword.cli.output import emit, json_option, note, printable
@@ -13,6 +14,7 @@ from watchword.crypto.keylist import KeyList
 from watchword.errors import UsageError
 from watchword.launch.receipt import Receipt, verify_receipt
 from watchword.tenant import launches, receipts, trust
+from watchword.tenant.split_verdict import hear_all
 from watchword.tenant.verdict import check_receipts, decision_document
 from watchword.verify.log import check_witnesses
 from watchword.wire.trace import trace_of_token_id, traced
@@ -44,9 +46,8 @@ def fetch(name: str, output: Path, as_json: bool) -> None:
       watchword receipt fetch web1 -o web1.receipt
     """
     record = launches.load(name)
-    client = trust.load(record.authority).client()
-    with traced(trace_of_token_id(record.token)):
-        found = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
+    with traced(record.trace):
+        found = _fetched(record)
     if not found:
         raise UsageError("receipt-none", f"the authority has decided nothing about {name!r} yet")
     receipts.write(output, found)
@@ -92,17 +93,47 @@ def verify(
     Example:
       watchword receipt verify web1.receipt --keys auditor-keys.json --fingerprint SHA256:...
     """
-    trusted = _keys(authority, keys, fingerprint)
     envelopes = receipts.read(file)
-    if launch is not None:
-        found = check_receipts(envelopes, launches.load(launch), trusted)
+    record = launches.load(launch) if launch is not None else None
+    if record is not None and record.shares and authority is None and keys is None:
+        found = _check_shares(envelopes, record)
+    elif record is not None:
+        found = check_receipts(envelopes, record, _keys(authority, keys, fingerprint))
     else:
+        trusted = _keys(authority, keys, fingerprint)
         found = [verify_receipt(envelope, trusted) for envelope in envelopes]
     demanded = read_witnesses(witnesses, quorum)
     for each in found:
         if each.checkpoint is not None:
             check_witnesses(each.checkpoint.note, *demanded)
     _emit(found, True, as_json)
+
+
+def _fetched(record: launches.LaunchRecord) -> list[Receipt]:
+    if not record.shares:
+        client = trust.load(record.authority).client()
+        return check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
+    words = hear_all([(part, trust.load(part.authority).client()) for part in record.parts()], record.threshold)
+    for word in words:
+        if word.error is not None:
+            note(f"nothing from {printable(word.name)}: {printable(word.error.message)}")
+    return [receipt for word in words for receipt in word.receipts]
+
+
+def _check_shares(envelopes: list[bytes], record: launches.LaunchRecord) -> list[Receipt]:
+    """Receipts of all authorities of a split secret, each checked as its own authority's."""
+    found: list[Receipt] = []
+    claimed = [receipts.read_unverified(envelope).authority for envelope in envelopes]
+    for part in record.parts():
+        trusted = trust.load(part.authority).keys
+        own = [each for each, name in zip(envelopes, claimed, strict=True) if name == trusted.authority]
+        found += check_receipts(own, part, trusted)
+    if len(found) != len(envelopes):
+        raise UsageError(
+            "authority-ambiguous", "the file has a receipt of an authority that has no share of this launch",
+            hint="verify it by itself, with --authority or with --keys and --fingerprint",
+        )  # fmt: skip
+    return found
 
 
 def _keys(authority: str | None, keys: Path | None, fingerprint: str | None) -> KeyList:
@@ -136,5 +167,8 @@ def _text(item: Receipt, verified: bool) -> str:
         lines.append(f"  level {decision.level or 'none'}, stack {decision.stack.name} {decision.stack.version}")
     lines.append(f"  host {decision.host or 'unknown'}, release {decision.releases} of {decision.allowed}")
     lines.append(f"  trace {trace_of_token_id(decision.token)}")
+    if decision.share is not msgspec.UNSET:
+        place = decision.share
+        lines.append(f"  share {place.index} of {place.count}, {place.threshold} needed; run {place.run or 'none'}")
     lines += [f"  [{f.clause}] {f.code}: {f.message}" for f in decision.findings[:20]]
     return "\n".join(printable(line) for line in lines)

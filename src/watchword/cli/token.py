@@ -16,7 +16,9 @@ from watchword.errors import UsageError
 from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
 from watchword.tenant import launches, trust
 from watchword.tenant.files import read_bounded, write_private
+from watchword.tenant.split import create_split, majority
 from watchword.wire.inputs import DISK, USER_DATA
+from watchword.wire.share import Bundle
 from watchword.wire.trace import launch_trace
 
 __all__ = ["make_token", "token", "token_options"]
@@ -47,7 +49,20 @@ def token_options(function: F) -> F:
     """The options that say what a launch demands; :func:`make_token` takes them."""
     for option in reversed(
         (
-            click.option("--authority", required=True, metavar="NAME", help="A pinned authority."),
+            click.option(
+                "--authority",
+                "authorities",
+                required=True,
+                multiple=True,
+                metavar="NAME",
+                help="A pinned authority; again to split the secret.",
+            ),
+            click.option(
+                "--threshold",
+                type=click.IntRange(1, 255),
+                metavar="K",
+                help="How many of several authorities must release; more than half, which is the default.",
+            ),
             click.option("--profile", required=True, metavar="FILE|ID", help="What you demand of a host."),
             click.option("--level", metavar="NAME|RANK", help="Lowest acceptable level; the highest otherwise."),
             click.option("--disk", required=True, type=_PATH, metavar="FILE", help="The disk image, raw."),
@@ -67,7 +82,8 @@ def token_options(function: F) -> F:
 
 def make_token(
     *,
-    authority: str,
+    authorities: tuple[str, ...],
+    threshold: int | None,
     profile: str,
     level: str | None,
     disk: Path,
@@ -77,30 +93,43 @@ def make_token(
     releases: int,
     name: str | None,
     secret_file: Path | None,
-) -> tuple[str, launches.LaunchRecord]:
-    """The token that these options ask for, and its record, stored."""
-    pinned = trust.load(authority)
-    document = _profile(profile, pinned)
+) -> tuple[Bundle, launches.LaunchRecord]:
+    """The token that these options ask for, or the tokens and their launch set, and the record, stored."""
+    pinned = [trust.load(each) for each in authorities]
+    if len(pinned) == 1 and threshold not in (None, 1):
+        raise UsageError("bad-threshold", "one authority has the whole secret", hint="name each with --authority NAME")
+    document = _profile(profile, pinned[0])
     digests = {DISK: launches.file_digest(disk)}
     if user_data is not None:
         data = read_bounded(user_data, _MAX_USER_DATA, "the user-data")
         digests[USER_DATA] = hashlib.sha256(data).digest()
     for given in inputs:
         digests.update(_input(given, digests))
-    text, record = launches.create(
-        name=name,
-        authority=authority,
-        keys=pinned.keys,
-        profile=document,
-        rank=launches.profile_rank(document, level),
-        inputs=digests,
-        now=int(time.time()),
-        lifetime=expires,
-        releases=releases,
-        secret=launches.read_secret(secret_file) if secret_file else None,
-    )
+    demands: dict[str, Any] = {
+        "name": name,
+        "profile": document,
+        "rank": launches.profile_rank(document, level),
+        "inputs": digests,
+        "now": int(time.time()),
+        "lifetime": expires,
+        "releases": releases,
+        "secret": launches.read_secret(secret_file) if secret_file else None,
+    }
+    bundle, record = _create(pinned, threshold, demands)
     launches.save(record)
-    return text, record
+    return bundle, record
+
+
+def _create(
+    pinned: list[trust.Authority], threshold: int | None, demands: dict[str, Any]
+) -> tuple[Bundle, launches.LaunchRecord]:
+    if len(pinned) == 1:
+        text, record = launches.create(authority=pinned[0].name, keys=pinned[0].keys, **demands)
+        return Bundle((text,)), record
+    needed = majority(len(pinned)) if threshold is None else threshold
+    bundle, record = create_split(authorities=[(each.name, each.keys) for each in pinned], threshold=needed, **demands)
+    note(f"the secret is split over {len(pinned)} authorities, {needed} of which must release their share")
+    return bundle, record
 
 
 def _profile(given: str, pinned: trust.Authority) -> Profile:
@@ -116,6 +145,18 @@ def _input(given: str, known: dict[str, bytes]) -> dict[str, bytes]:
     if name in known:
         raise UsageError("bad-input", f"the launch input {name[:40]!r} is given twice")
     return {name: launches.file_digest(Path(path))}
+
+
+def _tokens(bundle: Bundle, record: launches.LaunchRecord) -> dict[str, Any]:
+    if not record.shares:
+        return {"token": bundle.tokens[0]}
+    return {
+        "tokens": list(bundle.tokens),
+        "launch_set": bundle.launch_set,
+        "metadata": bundle.metadata(),
+        "authorities": [each.authority for each in record.shares],
+        "threshold": record.threshold,
+    }
 
 
 @click.group()
@@ -135,19 +176,24 @@ def token() -> None:
 def create(output: Path | None, as_json: bool, **demands: Any) -> None:
     """Draw a secret, seal it with what you demand, and print the token.
 
-    The secret is forgotten; what stays is the public key that your machine will prove.
+    The secret is forgotten; what stays is the public key that your machine will prove. With several authorities each
+    gets a share that says nothing alone; what is printed are the tokens and then their launch set, which belong
+    together.
 
     \b
     Example:
       watchword token create --authority auditor --profile gold.json --level full --disk guest.img --name web1
+      watchword token create --authority auditor --authority union --authority lab --threshold 2 \\
+        --profile gold.json --disk guest.img --name web2
     """
-    text, record = make_token(**demands)
+    bundle, record = make_token(**demands)
+    text = bundle.text()
     if output is not None:
         write_private(output, text.encode() + b"\n")
     note(f"launch {record.name!r}; its machine will show the SSH host key {record.ssh_fingerprint}")
     document = {
         "name": record.name,
-        "token": text,
+        **_tokens(bundle, record),
         "trace": launch_trace(text),
         "launch_id": record.launch_id,
         "ssh_public_key": record.ssh_public_key,

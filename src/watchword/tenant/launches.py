@@ -21,26 +21,49 @@ from watchword.errors import UsageError
 from watchword.policy.profile import Profile
 from watchword.tenant.files import check_name, launches_folder, listed, read_bounded, write_private
 from watchword.wire.inputs import format_names, inputs_digest
+from watchword.wire.share import SharePlace, check_numbers
 from watchword.wire.token import TokenBody, token_id
+from watchword.wire.trace import trace_of_token_id
 
-__all__ = ["LaunchRecord", "create", "file_digest", "load", "load_all", "profile_rank", "read_secret", "save"]
+__all__ = [
+    "FORMAT",
+    "SECRET_SIZE",
+    "LaunchRecord",
+    "Share",
+    "create",
+    "file_digest",
+    "load",
+    "load_all",
+    "profile_rank",
+    "read_secret",
+    "save",
+]
 
 SECRET_SIZE = 32
-_FORMAT = "watchword-launch/1"
+FORMAT = "watchword-launch/1"
 _MAX_FILE = 64 * 1024
 _CHUNK = 1 << 20
 
 
-class LaunchRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A share of a split secret: the local name of its ``authority``, and the id of its ``token``, 32 bytes hex."""
+
+    authority: str
+    token: str
+
+
+class LaunchRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """One launch. All digests and ids in hex.
 
     ``launch_id`` 16 bytes; ``token`` the token's id (a digest), 32 bytes; ``ssh_public_key`` what the machine must
     prove; ``rank`` the lowest acceptable level of ``profile``, from 1, and its name ``level``; ``inputs`` the digest
     over ``input_names``; ``releases`` how many the token allows; ``expires``, ``created`` Unix time; ``address``,
-    ``port`` and ``server`` as the provider told, if it did.
+    ``port`` and ``server`` as the provider told, if it did. Of a split secret ``authority`` and ``token`` are empty:
+    there are ``shares``, the first share first, of which ``threshold`` are needed. ``share`` is 0 in every record that
+    is stored; :meth:`parts` sets it.
     """
 
-    format: str = _FORMAT
+    format: str
     name: str
     authority: str
     launch_id: str
@@ -59,6 +82,27 @@ class LaunchRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     server: str = ""
     address: str = ""
     port: int = 0
+    threshold: int = 0
+    shares: tuple[Share, ...] = ()
+    share: int = 0
+
+    @property
+    def trace(self) -> str:
+        """The trace id of the launch; of a split secret that of its first token."""
+        return trace_of_token_id(self.shares[0].token if self.shares and not self.share else self.token)
+
+    def parts(self) -> tuple[LaunchRecord, ...]:
+        """The launch as each of its authorities sees it: itself, or one record for each share, numbered from 1."""
+        if not self.shares:
+            return (self,)
+        return tuple(
+            msgspec.structs.replace(self, authority=each.authority, token=each.token, share=number)
+            for number, each in enumerate(self.shares, 1)
+        )
+
+    def place(self) -> str:
+        """Which share this record is about, as a receipt has to say; empty for a whole secret."""
+        return str(SharePlace(self.share, self.threshold, len(self.shares))) if self.share else ""
 
 
 def create(
@@ -93,6 +137,7 @@ def create(
     token = seal_token(body, keys.sealing_key())
     host_key = ssh_key.derive(body.secret, launch_id)
     record = LaunchRecord(
+        format=FORMAT,
         name=check_name(name or f"launch-{launch_id.hex()[:8]}", "a launch"),
         authority=authority,
         launch_id=launch_id.hex(),
@@ -132,7 +177,7 @@ def load(name: str) -> LaunchRecord:
         record = msgspec.json.decode(read_bounded(path, _MAX_FILE, "the launch record"), type=LaunchRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         record = None
-    if record is None or record.format != _FORMAT or not _is_sound(record):
+    if record is None or record.format != FORMAT or not _is_sound(record):
         raise UsageError("launch-file", f"{path} is damaged", hint="make a new token and launch again")
     return record
 
@@ -144,10 +189,14 @@ def load_all() -> Iterator[LaunchRecord]:
 
 
 def _is_sound(record: LaunchRecord) -> bool:
-    sizes = ((record.launch_id, 16), (record.token, 32), (record.profile, 32), (record.inputs, 32))
+    tokens = [(each.token, 32) for each in record.shares] or [(record.token, 32)]
+    sizes = ((record.launch_id, 16), *tokens, (record.profile, 32), (record.inputs, 32))
     try:
         fits = all(len(bytes.fromhex(text)) == size for text, size in sizes)
     except ValueError:
+        return False
+    split = bool(record.shares or record.threshold)
+    if record.share or (split and (record.authority or check_numbers(record.threshold, len(record.shares)))):
         return False
     # A record that demands nothing must never verify anything.
     return fits and record.rank >= 1 and record.releases >= 1 and record.ssh_public_key.startswith("ssh-ed25519 ")

@@ -14,38 +14,71 @@ did; neither says which machine is at the other end without the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from watchword.crypto.keylist import KeyList
-from watchword.errors import Finding, Rejected, Unavailable, UsageError
+from watchword.errors import Finding, Rejected, Unavailable, UsageError, WatchwordError
 from watchword.launch.receipt import Decision, Receipt, launch_key, verify_receipt
 from watchword.tenant.client import AuthorityClient
 from watchword.tenant.launches import LaunchRecord
 from watchword.tenant.ssh import Address, prove_host_key
+from watchword.wire.share import SharePlace
 from watchword.wire.trace import trace_of_token_id
 
-__all__ = ["Verdict", "check_receipts", "decision_document", "judge", "verify_launch"]
+__all__ = [
+    "Verdict",
+    "Word",
+    "check_level",
+    "check_receipts",
+    "decision_document",
+    "find_machine",
+    "judge",
+    "reasons",
+    "split_outcomes",
+    "verify_launch",
+]
 
 _REFUSED_SECONDS = 15.0  # how long a machine is asked when the authority released nothing
 _UPDATE_HINT = "after a key change of the authority: watchword trust update"
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What one authority of a split secret said: its verified ``receipts``, or why its word does not count.
+
+    ``name`` is the tenant's own name for it.
+    """
+
+    name: str
+    receipts: tuple[Receipt, ...]
+    error: WatchwordError | None = None
+
+    def document(self) -> dict[str, Any]:
+        said = {"name": self.name, "receipts": [decision_document(receipt) for receipt in self.receipts]}
+        return said | ({"error": {"code": self.error.code, "message": self.error.message}} if self.error else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """A trusted machine: ``released`` (at least one) and ``refused`` are the verified receipts of its launch."""
+    """A trusted machine: ``released`` (at least one) and ``refused`` are the verified receipts of its launch.
+
+    Of a split secret, ``words`` has what each authority said.
+    """
 
     record: LaunchRecord
     address: Address
     released: tuple[Receipt, ...]
     refused: tuple[Receipt, ...]
+    words: tuple[Word, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The verdict as ``--json`` prints it."""
         newest = self.released[-1]
+        split = {"threshold": self.record.threshold, "authorities": [word.document() for word in self.words]}
         return {
             "verdict": "trusted",
             "name": self.record.name,
@@ -56,6 +89,7 @@ class Verdict:
             "required_level": self.record.level,
             **decision_document(newest),
             "releases": len(self.released),
+            **(split if self.words else {}),
             "receipts": [decision_document(receipt) for receipt in self.released],
             "refused": [decision_document(receipt) for receipt in self.refused],
         }
@@ -75,6 +109,7 @@ def decision_document(receipt: Receipt) -> dict[str, Any]:
         "host": decision.host,
         "instance": decision.instance,
         "log": _log_document(receipt),
+        **({"share": msgspec.to_builtins(decision.share)} if decision.share is not msgspec.UNSET else {}),
         "findings": [
             {
                 "clause": f.clause,
@@ -105,8 +140,31 @@ def verify_launch(
     with the token. Raises :class:`Rejected` with every reason known, :class:`Unavailable` when nothing is proven
     either way, with what the authority refused since, :class:`UsageError` (``address-unknown``).
     """
-    released, refused = _split(check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys))
-    only_refused = bool(refused) and not released
+
+    def ask() -> list[Receipt]:
+        return check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
+
+    released, refused = split_outcomes(ask())
+    place = find_machine(record, address, refused, ask, hopeless=not released, timeout=timeout)
+    # Asked again: the release may be younger than the first answer, and a second one must not be missed.
+    return judge(record, place, ask(), releases)
+
+
+def find_machine(
+    record: LaunchRecord,
+    address: Address | None,
+    refused: Sequence[Receipt],
+    again: Callable[[], Sequence[Receipt]],
+    *,
+    hopeless: bool,
+    timeout: float,
+) -> Address:
+    """V1: the machine at ``address`` proves its key; returns where that is.
+
+    ``refused`` are the decisions against this launch so far, ``again`` asks for all of them; ``hopeless`` says that
+    without further releases there can be no machine. Raises as :func:`verify_launch` does.
+    """
+    only_refused = bool(refused) and hopeless
     if address is None:
         if only_refused:
             raise _launch_refused(refused)
@@ -116,17 +174,14 @@ def verify_launch(
     try:
         prove_host_key(address, record.ssh_public_key, min(timeout, _REFUSED_SECONDS) if only_refused else timeout)
     except Rejected as error:
-        raise Rejected(*error.findings, *_reasons(refused), hint=error.hint) from None
+        raise Rejected(*error.findings, *reasons(refused), hint=error.hint) from None
     except Unavailable as error:
         if only_refused:
             raise _launch_refused(refused) from None
         # Asked again: a rebuild may have been refused while the machine was waited for.
-        receipts = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
-        error.findings = tuple(_reasons(_split(receipts)[1]))
+        error.findings = tuple(reasons(split_outcomes(again())[1]))
         raise
-    # Asked again: the release may be younger than the first answer, and a second one must not be missed.
-    receipts = check_receipts(client.decisions(bytes.fromhex(record.launch_id)), record, client.keys)
-    return judge(record, address, receipts, releases)
+    return address
 
 
 def check_receipts(envelopes: Sequence[bytes], record: LaunchRecord, keys: KeyList) -> list[Receipt]:
@@ -171,6 +226,7 @@ def _check_subject(decision: Decision, record: LaunchRecord) -> None:
         ("inputs", record.inputs, decision.inputs),
         ("required level", record.rank, decision.required),
         ("allowed releases", record.releases, decision.allowed),
+        ("share", record.place(), _place(decision)),
     )
     for subject, expected, actual in demanded:
         if expected != actual:
@@ -179,12 +235,17 @@ def _check_subject(decision: Decision, record: LaunchRecord) -> None:
             )
 
 
+def _place(decision: Decision) -> str:
+    found = decision.share
+    return "" if found is msgspec.UNSET else str(SharePlace(found.index, found.threshold, found.count))
+
+
 def judge(record: LaunchRecord, address: Address, receipts: Sequence[Receipt], releases: int) -> Verdict:
     """V4 and V5, over receipts that :func:`check_receipts` passed, of a machine that proved its key."""
-    released, refused = _split(receipts)
+    released, refused = split_outcomes(receipts)
     if not released:
         finding = Finding("V4", "receipt-missing", "the authority has no record of releasing this launch's secret")
-        raise Rejected(finding, *_reasons(refused), hint="the secret is known to somebody it was not released to")
+        raise Rejected(finding, *reasons(refused), hint="the secret is known to somebody it was not released to")
     counts = sorted(receipt.decision.releases for receipt in released)
     if counts != list(range(1, releases + 1)):
         raise _refuse(
@@ -196,11 +257,12 @@ def judge(record: LaunchRecord, address: Address, receipts: Sequence[Receipt], r
             hint="another machine may hold the same key; if you started several, say so with --releases",
         )
     for receipt in released:
-        _check_level(receipt.decision, record)
+        check_level(receipt.decision, record)
     return Verdict(record, address, tuple(released), tuple(refused))
 
 
-def _check_level(decision: Decision, record: LaunchRecord) -> None:
+def check_level(decision: Decision, record: LaunchRecord) -> None:
+    """V5: the host reached the level demanded, and in time. Raises :class:`Rejected`."""
     if decision.rank < record.rank or decision.stack is None:
         reached = f"{decision.level or 'none'} ({decision.rank})"
         raise _refuse(
@@ -220,12 +282,13 @@ def _check_level(decision: Decision, record: LaunchRecord) -> None:
         )
 
 
-def _split(receipts: Sequence[Receipt]) -> tuple[list[Receipt], list[Receipt]]:
+def split_outcomes(receipts: Sequence[Receipt]) -> tuple[list[Receipt], list[Receipt]]:
+    """Those that released, and those that refused."""
     released = [receipt for receipt in receipts if receipt.decision.outcome == "released"]
     return released, [receipt for receipt in receipts if receipt.decision.outcome == "refused"]
 
 
-def _reasons(refused: Sequence[Receipt]) -> list[Finding]:
+def reasons(refused: Sequence[Receipt]) -> list[Finding]:
     """The authority's own findings, each once, newest refusal first."""
     seen: dict[Finding, None] = {}
     for receipt in reversed(refused):
@@ -237,7 +300,7 @@ def _reasons(refused: Sequence[Receipt]) -> list[Finding]:
 def _launch_refused(refused: Sequence[Receipt]) -> Rejected:
     finding = Finding("V4", "launch-refused", "the authority refused to release the secret of this launch")
     hint = "no machine of this launch can be trusted; the findings say what was wrong with the host or the request"
-    return Rejected(finding, *_reasons(refused), hint=hint)
+    return Rejected(finding, *reasons(refused), hint=hint)
 
 
 def _refuse(

@@ -23,6 +23,7 @@ from typing import Any
 
 from watchword.agent.hypervisor import Machine as QemuMachine
 from watchword.agent.hypervisor import free_port, start, stop_process
+from watchword.wire.share import METADATA_KEYS
 
 __all__ = ["ComputeHost", "Machine", "Provider", "honest"]
 
@@ -116,7 +117,7 @@ class Provider:
             path.write_bytes(base64.b64decode(user_data))
             arguments += ["--user-data", str(path)]
         machine.host = host
-        code, answer = run_watchword(arguments, str(metadata.get("watchword", "")), _LAUNCH_SECONDS)
+        code, answer = run_watchword(arguments, tokens(metadata), _LAUNCH_SECONDS)
         if code == 0:
             machine.pids.append(int(answer["pid"]))
             machine.address, machine.port = str(answer["ssh"]["address"]), int(answer["ssh"]["port"])
@@ -152,6 +153,11 @@ class Provider:
             machine.fault = f"provider: {error}"
         # Only now: whoever polls must not see a state that is about to change.
         machine.status = "ACTIVE" if machine.pids else "ERROR"
+
+
+def tokens(metadata: Mapping[str, Any]) -> str:
+    """The tokens and the launch set in a server's metadata, as the agent takes them."""
+    return "\n".join(str(metadata[key]) for key in METADATA_KEYS if key in metadata)
 
 
 def honest(host: str) -> Behaviour:

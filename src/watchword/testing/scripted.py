@@ -136,6 +136,7 @@ class GenerousAuthority(ScriptedAuthority):
             token=evidence.token,
             instance=evidence.instance,
             reply_key=reply_key,
+            run=evidence.run,
         )
         attest = Attest.parse(evidence.attest)
         if attest.extra_data != bound:

@@ -23,7 +23,7 @@ from watchword.authority import tls
 from watchword.crypto import keylist
 from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Unavailable
-from watchword.launch.receipt import Decision, FindingRecord, StackRecord, launch_key
+from watchword.launch.receipt import Decision, FindingRecord, ShareRecord, StackRecord, launch_key
 from watchword.testing.memory_log import MemoryLog
 from watchword.wire.tile import Tile
 
@@ -39,7 +39,8 @@ class SignedAuthority:
     asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = NAME) -> None:
+        self.name = name
         self.root = Ed25519PrivateKey.generate()
         self.signing = Ed25519PrivateKey.generate()
         self.sealing = X25519PrivateKey.generate()
@@ -47,9 +48,9 @@ class SignedAuthority:
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.requests: list[str] = []
         self._entries: list[tuple[str, bytes]] = []  # launch key, receipt
-        self.log = MemoryLog(NAME)
+        self.log = MemoryLog(name)
         self._tls_key = tls.new_key()
-        self.tls_ca = tls.issue_ca(self._tls_key, NAME, int(time.time()))
+        self.tls_ca = tls.issue_ca(self._tls_key, name, int(time.time()))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.use_certificate_of(self.tls_ca, self._tls_key)
@@ -113,6 +114,8 @@ class SignedAuthority:
             "lease": 120,
             "evidence": "ef" * 32,
         }
+        if record.share:
+            fields["share"] = ShareRecord(record.share, record.threshold, len(record.shares), "0a" * 16)
         return self.append(Decision(**{**fields, **changes}), file_under=_key(record))
 
     def refuse(self, record: Any, *findings: FindingRecord) -> bytes:
@@ -127,7 +130,7 @@ class SignedAuthority:
 
     def key_document(self) -> bytes:
         """What ``GET /v1/keys`` answers."""
-        return json.dumps({"authority": NAME, "keys": [json.loads(envelope) for envelope in self.chain]}).encode()
+        return json.dumps({"authority": self.name, "keys": [json.loads(envelope) for envelope in self.chain]}).encode()
 
     def answer(self, path: str) -> tuple[int, bytes]:
         """Status and body for a path."""
@@ -159,7 +162,7 @@ class SignedAuthority:
 
     def _list(self, version: int) -> KeyList:
         return KeyList(
-            authority=NAME,
+            authority=self.name,
             version=version,
             issued=int(time.time()),
             root=self.root.public_key(),

@@ -21,8 +21,8 @@ from typing import Any
 from watchword.agent.attest import attest
 from watchword.agent.enrol import enrol
 from watchword.agent.host import Host
+from watchword.agent.shares import obtain
 from watchword.agent.transport import Exchange, RelayExchange
-from watchword.agent.unseal import obtain_secret
 from watchword.authority.keyring import Keyring
 from watchword.authority.launches import Launches
 from watchword.authority.store import AnchorRow, DatabaseUrl, ProfileRow, StackRow, StackState, Store
@@ -135,7 +135,7 @@ class TestHost:
     def obtain(self, token: Token | str, instance: str = "vm-1") -> LaunchSecret:
         """The whole exchange of a launch, up to the secret."""
         text = token if isinstance(token, str) else token.text
-        secret: LaunchSecret = self.use(lambda host: obtain_secret(host, self.host_id, text, instance))
+        secret: LaunchSecret = self.use(lambda host: obtain(host, self.host_id, text, instance))
         return secret
 
     def attest(self) -> Attested:
@@ -159,6 +159,7 @@ class World:
         clock: int = 1_800_000_000,
         relayed: bool = False,
         database: DatabaseUrl | None = None,
+        name: str = "authority.test",
     ) -> None:
         self._stack = ExitStack()
         self.boots = boots
@@ -166,7 +167,7 @@ class World:
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ww-world-")))
         self.makers = EkAuthority.create()
         self.farm = self._stack.enter_context(Farm(0, authority=self.makers))
-        self.keys = Keyring.create(self.folder / "keyring", authority="authority.test", now=self.now)
+        self.keys = Keyring.create(self.folder / "keyring", authority=name, now=self.now)
         self.where = database or self.folder / "store.sqlite3"
         self.store = self._stack.enter_context(Store.open(self.where))
         self.launches = Launches(self.store, lambda: self.keys, lambda: self.now)

@@ -14,15 +14,27 @@ from dataclasses import dataclass
 from watchword.errors import MalformedError
 from watchword.wire.reader import Reader, Writer, parse_whole
 
-__all__ = ["DIGEST_SIZE", "MAX_SHARES", "RUN_SIZE", "Bundle", "SealedSet", "SharePlace", "check_numbers"]
+__all__ = [
+    "DIGEST_SIZE",
+    "MAX_BUNDLE",
+    "MAX_SHARES",
+    "METADATA_KEYS",
+    "RUN_SIZE",
+    "Bundle",
+    "SealedSet",
+    "SharePlace",
+    "check_numbers",
+]
 
 MAX_SHARES = 8
 DIGEST_SIZE = 16  # bytes of a share's digest: nobody can find another share that has it
 RUN_SIZE = 16  # bytes; names one attempt of one host to collect the shares
 _TAG = 16
 _SET_START = "WWS1"
+_TOKEN_START = "WWT1"  # noqa: S105 - no secret
 _SET_MAGIC = base64.urlsafe_b64decode(_SET_START)
 _MAX_TEXT = 255  # characters: one metadata value
+METADATA_KEYS = ("watchword", *(f"watchword_{number}" for number in range(2, MAX_SHARES + 1)), "watchword_set")
 MAX_BUNDLE = (MAX_SHARES + 1) * (_MAX_TEXT + 2)  # characters
 
 
@@ -118,8 +130,8 @@ class Bundle:
         words = text.split()
         sets = [word for word in words if word.startswith(_SET_START)]
         tokens = tuple(word for word in words if not word.startswith(_SET_START))
-        if not sets and len(tokens) <= 1:
-            return cls(tokens or ("",))
+        if not sets and (len(tokens) <= 1 or not all(token.startswith(_TOKEN_START) for token in tokens)):
+            return cls((text.strip(),))
         if len(sets) != 1 or not 2 <= len(tokens) <= MAX_SHARES:
             raise MalformedError(
                 f"tokens: {len(tokens)} tokens and {len(sets)} launch sets do not go together",
@@ -127,6 +139,11 @@ class Bundle:
                 hint="Give one token, or the tokens of one split secret (2 to 8) with their one launch set (WWS1…).",
             )
         return cls(tokens, sets[0])
+
+    def metadata(self) -> dict[str, str]:
+        """Tokens and set as metadata of a server, each a value of at most 255 characters."""
+        found = dict(zip(METADATA_KEYS, self.tokens, strict=False))
+        return found | ({METADATA_KEYS[-1]: self.launch_set} if self.launch_set else {})
 
     def text(self) -> str:
         return "\n".join((*self.tokens, self.launch_set) if self.launch_set else self.tokens)

@@ -20,8 +20,8 @@ TRACE_DIGITS = 16
 
 
 def launch_trace(token: str) -> str:
-    """The trace id of the launch with this token text: 16 hex digits."""
-    return trace_of_token_id(token_id(token).hex())
+    """The trace id of the launch with this token text, or with these tokens the first one's: 16 hex digits."""
+    return trace_of_token_id(token_id((token.split() or [""])[0]).hex())
 
 
 def trace_of_token_id(identity: str) -> str:

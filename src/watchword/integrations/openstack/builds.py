@@ -24,16 +24,16 @@ from pathlib import Path
 from watchword.agent.host import Host
 from watchword.agent.images import DigestCache, HeldImage, State
 from watchword.agent.inputs import check_inputs
+from watchword.agent.shares import Kept, check_bundle, obtain, reopen
 from watchword.agent.turn import in_turn
-from watchword.agent.unseal import open_release, request_release
 from watchword.crypto.envelope import LaunchSecret
 from watchword.crypto.ssh_key import SshHostKey, derive
 from watchword.errors import Finding, MalformedError, Rejected, Unavailable, WatchwordError
 from watchword.integrations.libvirt.domain import Domain
 from watchword.integrations.openstack.request import VendordataRequest
+from watchword.integrations.openstack.server import log_error
 from watchword.wire.inputs import DISK, USER_DATA, inputs_digest
 from watchword.wire.messages import Release, encode_reply, parse_reply
-from watchword.wire.token import Token
 
 __all__ = ["Build", "Builds", "Deadline", "HostOpener", "is_request_at_fault"]
 
@@ -45,7 +45,7 @@ HostOpener = Callable[[float], AbstractContextManager[tuple[Host, bytes]]]
 
 
 # What no other host would decide differently: the token, or what the machine is made from.
-_REQUEST_CLAUSES = frozenset({"F1", "F3", "F4", "L1", "L2"})
+_REQUEST_CLAUSES = frozenset({"F1", "F3", "F4", "F6", "L1", "L2"})
 _REQUEST_CODES = frozenset({"profile-unknown"})
 _HOST_CODES = frozenset({"disk-changed"})
 
@@ -54,6 +54,8 @@ def is_request_at_fault(error: WatchwordError) -> bool:
     """Whether trying another host is of no use. Decides how nova is answered, and nothing about trust."""
     if not isinstance(error, Rejected) or error.code in _HOST_CODES:
         return False
+    if error.code == "shares-few":  # then each authority's own word counts
+        return all(finding.clause in _REQUEST_CLAUSES for finding in error.findings[1:])
     return error.clause in _REQUEST_CLAUSES or error.code in _REQUEST_CODES
 
 
@@ -112,7 +114,7 @@ class Builds:
         :class:`UsageError` or a TPM error.
         """
         assert request.token is not None
-        Token.parse(request.token)
+        check_bundle(request.token)
         with self._one_at_a_time(request.instance, deadline):
             domain = self._domains(request.instance)
             if domain.is_rescue:
@@ -252,23 +254,30 @@ class Builds:
             kept = self._kept(request.instance, name)
             if kept is not None:
                 try:
-                    return open_release(host, *kept)
+                    return reopen(host, request.token, kept)
                 except WatchwordError:
                     pass  # its two minutes are over, or the host was rebooted: the authority decides anew
             deadline.check()
-            release, bound = request_release(host, host_id, request.token, request.instance)
-            self._keep(request.instance, name, measured, release, bound)
-            return open_release(host, release, bound)
+
+            def keep(releases: Kept) -> None:
+                self._keep(request.instance, name, measured, releases)
+
+            def tell(authority: str, error: WatchwordError) -> None:
+                log_error("share-missing", error, instance=request.instance, authority=authority)
+
+            return obtain(host, host_id, request.token, request.instance, keep=keep, tell=tell, seconds=deadline.left)
 
     def _record(self, instance: str) -> Path:
         return self._folder / f"{hashlib.sha256(instance.encode()).hexdigest()[:32]}.json"
 
-    def _keep(self, instance: str, name: str, measured: str, release: Release, bound: bytes) -> None:
+    def _keep(self, instance: str, name: str, measured: str, releases: Kept) -> None:
         document = {
             "build": name,
             "measured": measured,
-            "binding": bound.hex(),
-            "release": base64.b64encode(encode_reply(release)).decode(),
+            "releases": [
+                {"binding": bound.hex(), "release": base64.b64encode(encode_reply(release)).decode()}
+                for release, bound in releases
+            ],
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._record(instance)
@@ -278,16 +287,22 @@ class Builds:
             json.dump(document, file)
         temporary.replace(path)
 
-    def _kept(self, instance: str, name: str) -> tuple[Release, bytes] | None:
+    def _kept(self, instance: str, name: str) -> Kept | None:
         try:
             with self._record(instance).open("rb") as file:
                 document = json.loads(file.read(_MAX_RECORD))
             if document["build"] != name:
                 return None
-            release = parse_reply(base64.b64decode(document["release"], validate=True))
-            return (release, bytes.fromhex(document["binding"])) if isinstance(release, Release) else None
+            return [_kept_release(entry) for entry in document["releases"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError, MalformedError):
             return None
+
+
+def _kept_release(entry: Mapping[str, str]) -> tuple[Release, bytes]:
+    release = parse_reply(base64.b64decode(entry["release"], validate=True))
+    if not isinstance(release, Release):
+        raise MalformedError("build: what was kept is no release")
+    return release, bytes.fromhex(entry["binding"])
 
 
 def _hold(stack: ExitStack, domain: Domain) -> dict[str, HeldImage]:

@@ -43,14 +43,15 @@ def examine(
 
 
 def _authority(config: Config, found: Status) -> None:
-    try:
-        keys = config.authority_keys()
-        with closing(config.exchange(keys, 5.0)) as exchange:
-            exchange.send(b"watchword doctor")
-    except WatchwordError as error:
-        # Any answer will do: what was sent cannot be opened by anybody.
-        if error.code in _SILENT:
-            found.add(error.code, error.message, error.hint or "Check the network, the address, and the relay.")
+    for authority in config.authorities:
+        try:
+            keys = authority.authority_keys()
+            with closing(authority.exchange(keys, 5.0)) as exchange:
+                exchange.send(b"watchword doctor")
+        except WatchwordError as error:
+            # Any answer will do: what was sent cannot be opened by anybody.
+            if error.code in _SILENT:
+                found.add(error.code, error.message, error.hint or "Check the network, the address, and the relay.")
 
 
 def _read(files: tuple[Path, ...], found: Status) -> Mapping[tuple[str, str], list[str]]:

@@ -34,18 +34,21 @@ class Opener:
         enrolment = Enrolment.read(config.state)
         if enrolment is None:
             raise UsageError("not-enrolled", "this host is not enrolled", hint="Enrol it: watchword agent enrol")
-        keys = config.authority_keys()
+        config.pinned()  # before anybody waits for the TPM
         if not self._turn.acquire(timeout=deadline.left):
             raise Unavailable("agent-busy", "another exchange of this host with the authority takes too long")
         try:
             deadline.check()
             timeout = min(DEFAULT_TIMEOUT, deadline.left)
             with (
-                contextlib.closing(config.exchange(keys, timeout)) as exchange,
+                config.links(timeout) as (first, *others),
                 Tpm.open(config.tpm, ek_kind=enrolment.ek_kind) as tpm,
             ):
                 lock = config.state / "lock"
-                host = Host(tpm, exchange, keys, enrolment.ek_kind, config.event_log, config.runtime_log, lock)
+                host = Host(
+                    tpm, first.exchange, first.keys, enrolment.ek_kind, config.event_log, config.runtime_log, lock,
+                    tuple(others),
+                )  # fmt: skip
                 yield host, enrolment.host_id
         finally:
             self._turn.release()

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from watchword.errors import MalformedError
+from watchword.wire.share import METADATA_KEYS
 
-__all__ = ["MAX_REQUEST", "METADATA_KEY", "VendordataRequest"]
+__all__ = ["MAX_REQUEST", "VendordataRequest"]
 
 MAX_REQUEST = 1 << 20  # bytes: 64 KiB of user-data and 128 items of metadata, with room
-METADATA_KEY = "watchword"
 _MAX_USER_DATA = 65_535  # base64 characters, nova's own limit
 _MAX_ID = 64
 
@@ -25,7 +25,8 @@ _MAX_ID = 64
 class VendordataRequest:
     """``instance`` and ``image`` are nova's ids ("" for a server without an image), ``user_data`` its decoded bytes.
 
-    ``token`` is the launch token, None when the server asks for nothing.
+    ``token`` is the launch token, or all tokens and the launch set, each on a line; None when the server asks for
+    nothing.
     """
 
     instance: str
@@ -47,15 +48,20 @@ class VendordataRequest:
         metadata = document.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise MalformedError("vendor-data request: the metadata is not an object")
-        token = metadata.get(METADATA_KEY)
-        if token is not None and not isinstance(token, str):
-            raise MalformedError("vendor-data request: the token is not a text")
+        token = _tokens(metadata)
         return cls(
             instance=_text(document, "instance-id").lower(),
             image=_text(document, "image-id"),
             user_data=_user_data(document.get("user-data")),
             token=token,
         )
+
+
+def _tokens(metadata: dict[str, Any]) -> str | None:
+    found = [metadata[key] for key in METADATA_KEYS if key in metadata]
+    if not all(isinstance(value, str) for value in found):
+        raise MalformedError("vendor-data request: a token or the launch set is not a text")
+    return "\n".join(found) if found else None
 
 
 def _text(document: dict[str, Any], name: str) -> str:

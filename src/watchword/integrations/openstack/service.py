@@ -80,9 +80,9 @@ class AgentService:
         """Whether a launch could work, as far as files tell; the TPM and the authority are not asked."""
         try:
             enrolled = Enrolment.read(self._config.state) is not None
-            authority = self._config.authority_keys().authority
+            names = [keys.authority for keys in self._config.pinned()]
         except WatchwordError as error:
             return {"ready": False, "code": error.code, "message": error.message}
         if not enrolled:
             return {"ready": False, "code": "not-enrolled", "message": "this host is not enrolled"}
-        return {"ready": True, "authority": authority}
+        return {"ready": True, "authority": names[0], "authorities": names}

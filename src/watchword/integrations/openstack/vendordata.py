@@ -6,13 +6,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
+from watchword.agent.shares import check_bundle
 from watchword.errors import MalformedError, WatchwordError
 from watchword.integrations.openstack import cloudconfig
 from watchword.integrations.openstack.builds import Builds, Deadline, is_request_at_fault
 from watchword.integrations.openstack.request import VendordataRequest
 from watchword.integrations.openstack.server import Answer, log, log_error, problem
 from watchword.integrations.reasons import reason
-from watchword.wire.token import Token
 from watchword.wire.trace import launch_trace, traced
 
 __all__ = ["Callers", "VendordataService"]
@@ -72,7 +72,7 @@ class VendordataService:
     def _launch(self, request: VendordataRequest, deadline: Deadline) -> Answer:
         assert request.token is not None
         try:
-            Token.parse(request.token)
+            check_bundle(request.token)
         except MalformedError as error:
             return self._refused(error, request.instance)
         try:
