@@ -37,7 +37,7 @@ class Token:
     def seal(cls, service: Service, allowed: int = 1, seconds: int = 3600) -> Token:
         """A fresh one, good for ``seconds``."""
         expires = int(time.time()) + seconds
-        body = TokenBody(os.urandom(32), os.urandom(16), bytes(32), service.profile.id, expires, 1, allowed)
+        body = TokenBody(os.urandom(32), os.urandom(16), bytes(32), service.profile.id, expires, releases=allowed)
         return cls(seal_token(body, service.keys.sealing_key()), allowed)
 
     @property
