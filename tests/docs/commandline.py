@@ -11,7 +11,7 @@ from watchword.cli.main import cli
 
 def parse(line: str) -> tuple[str, ...]:
     """The command that ``line`` would run, its arguments parsed and nothing done; raises a click exception."""
-    words = shlex.split(line.partition(" > ")[0])
+    words = shlex.split(line.partition(" > ")[0].partition(" | ")[0], comments=True)
     assert words.pop(0) == "watchword"
     command: click.Command = cli
     context = click.Context(cli, None, "watchword", **cli.context_settings)

@@ -118,7 +118,7 @@ MUTATIONS = (
     Mutation("F4", _LAUNCHES, "launch.count(nonce_is_fresh=fresh, releases=tx.releases(launch.token_id))", "launch.count(nonce_is_fresh=fresh, releases=0)", _attack("token", "test_replayed_token")),
     Mutation("F5", _MACHINE, '        self._expect("seal")\n', "", _MACHINE_TESTS),
     Mutation("F5", _MACHINE, '    "seal": (frozenset({State.RECORDED}), State.CLOSED),', '    "seal": (frozenset({State.RECORDED, State.COUNTED}), State.CLOSED),', _MACHINE_TESTS),
-    Mutation("F5", _LAUNCHES, "        tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())\n", "", _attack("token", "test_replayed_token")),
+    Mutation("F5", _LAUNCHES, "        entry = tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())\n        return entry.seq, decision", "        return 0, decision", _attack("token", "test_replayed_token")),
     Mutation("F5", "authority/store/record.py", "        if decision.frontier != tree:", "        if False:", ("tests/authority/test_store.py",)),
     Mutation("F5", "authority/store/record.py", "    if leaf.commitment != expected:", "    if False:", _attack("token", "test_forked_log_at_its_end")),
     Mutation("R2", "launch/receipt.py", "    if actual != opened.commitment:", "    if False:", ("tests/launch/test_receipt.py",)),

@@ -269,8 +269,45 @@ _DOCUMENTS = {
     "ear-future": "Compare your clock with the issuer's.",
 }
 
+_SHARES = {
+    "bundle": "Give one token, or all tokens of one split secret with their one launch set.",
+    "share-purpose": "Give the agent all tokens of the launch and their launch set; an old agent knows no shares.",
+    "share-false": "This authority released something else than it was given. Launch with the others; ask who runs it.",
+    "share-set": "Tokens and launch set are of two launches: give those that were made together.",
+    "share-duplicate": "Give each token once. If you did, one authority answered with the share of another.",
+    "share-missing": "This authority could not be asked, or answered with none: what happened is said beside it.",
+    "shares-few": "Too many authorities refused their share: the findings say who and why.",
+    "shares-unreleased": "Fewer authorities released to this machine than are needed. " + _TENANT,
+    "share-run": "A host gave up half way, or another one has a share. Launch again with new tokens.",
+    "authorities-silent": "Try again when the authorities that are named can be reached.",
+    "receipt-malformed": "This authority answers with something that is no receipt: ask who runs it.",
+}
+
+_SERVICE = {
+    "token-void": "The authority began a new epoch after its store was restored: update its keys. " + _RELAUNCH,
+    "backup-malformed": "The backup is damaged, or no backup; nothing was put in place. Take another copy.",
+    "root-request-key": "This key is the root of neither list in the request: take the right one.",
+    "root-request-signed": "The root signed another list with this number. If it was never installed, destroy it and "
+    "say so; if it was, somebody asks for a fork.",
+    "root-request-other": "The root signed something that nobody asked for here: write the request again.",
+    "event-forked": "Ask the authority how the hosts stand, and find out who is in between.",
+    "event-missing": "An event was dropped on the way: ask the authority how the hosts stand.",
+    "event-repeated": "You had this event: take it off the queue.",
+}
+
 ADVICE: Mapping[str, str] = MappingProxyType(
-    {**_IDENTITY, **_QUOTE, **_BOOT, **_RUNTIME, **_STACK, **_RELEASES, **_LAUNCH, **_DOCUMENTS}
+    {
+        **_IDENTITY,
+        **_QUOTE,
+        **_BOOT,
+        **_RUNTIME,
+        **_STACK,
+        **_RELEASES,
+        **_LAUNCH,
+        **_DOCUMENTS,
+        **_SHARES,
+        **_SERVICE,
+    }
 )
 
 
