@@ -70,7 +70,12 @@ def where(function: F) -> F:
     server_file = click.option(
         "--database-file", type=FILE, expose_value=False, callback=_remember, help="Holds that URL, with a password."
     )
-    secret = click.option("--passphrase-file", type=FILE, help="Opens the key files; or set WATCHWORD_PASSPHRASE.")
+    secret = click.option(
+        "--passphrase-file",
+        type=FILE,
+        envvar="WATCHWORD_PASSPHRASE_FILE",
+        help="Opens the key files; or set WATCHWORD_PASSPHRASE.",
+    )
     return at(server(server_file(secret(json_option(function)))))
 
 
