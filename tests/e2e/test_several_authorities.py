@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def section(title: str, language: str) -> list[str]:
 
 
 def commands(title: str) -> list[list[str]]:
-    lines = [line for block in section(title, "console") for line in block.splitlines()]
+    lines = [line for block in section(title, "console") for line in block.replace("\\\n", " ").splitlines()]
     assert all(line.startswith(("$ watchword ", "# watchword ")) for line in lines)
     return [shlex.split(line[2:])[1:] for line in lines]
 
@@ -96,11 +96,11 @@ class Reader:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def run(self, arguments: list[str | Path]) -> Answer:
+    def run(self, arguments: Sequence[str | Path]) -> Answer:
         return run_command(watchword(*arguments, "--json"), self.environment, cwd=self.folder)
 
     def must(self, *arguments: str | Path) -> dict[str, Any]:
-        answer = self.run(list(arguments))
+        answer = self.run(arguments)
         assert answer.status == 0, f"{arguments}: {answer.said} {answer.document}"
         return answer.document
 

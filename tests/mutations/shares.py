@@ -12,6 +12,7 @@ _SHAMIR_TESTS = (
     "tests/crypto/test_shamir.py::test_shares_that_do_not_go_together",
 )
 _ATTACKS, _SPLIT_TESTS = ("tests/attacks/test_shares.py",), ("tests/tenant/test_split.py",)
+_OPENSTACK = ("tests/integrations/openstack/test_shares.py",)
 _VERDICT = "tenant/split_verdict.py"
 _MACHINE_TESTS = ("tests/launch/test_machine.py",)
 _SET, _SHAMIR, _SHARE = "crypto/launch_set.py", "crypto/shamir.py", "wire/share.py"
@@ -149,6 +150,24 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation("L3", "agent/shares.py", "    if not all(shares):", "    if False:", _ATTACKS),
     Mutation("L3", "agent/shares.py", "        if shares[0]:", "        if False:", _ATTACKS),
+    Mutation("L3", "agent/shares.py", "    if len(shares) != sealed.threshold:", "    if False:", _OPENSTACK),
+    Mutation(
+        "L3",
+        "integrations/openstack/request.py",
+        "    if not all(isinstance(value, str) for value in found):",
+        "    if False:",
+        _OPENSTACK,
+    ),
+    Mutation(
+        "L3",
+        "integrations/openstack/vendordata.py",
+        "            check_bundle(request.token)\n",
+        "            pass\n",
+        _OPENSTACK,
+    ),
+    Mutation(
+        "L3", "integrations/openstack/builds.py", '    if error.code == "shares-few":', "    if False:", _OPENSTACK
+    ),
     Mutation("V6", _VERDICT, "    if len(words) - len(silent) >= threshold:", "    if True:", _SPLIT_TESTS),
     Mutation("V6", _VERDICT, "    if not complete:", "    if False:", _SPLIT_TESTS),
     Mutation("V6", _VERDICT, "    if stray:", "    if False:", _SPLIT_TESTS),

@@ -141,6 +141,15 @@ def test_v4_more_attempts_than_machines(profile: Profile, three: Three) -> None:
     assert len(more.judge(releases=2).released) == 4
 
 
+def test_v4_fewer_attempts_than_machines(profile: Profile, three: Three) -> None:
+    """One of two machines that were started got the secret: the one that proves the key is not told from the other."""
+    more = Three(three.authorities, profile, releases=2)
+    more.release(0)
+    more.release(1)
+    found = more.rejected(releases=2)
+    assert (found.clause, found.code) == ("V4", "releases-count")
+
+
 def test_v4_a_release_repeated_in_one_attempt(profile: Profile, three: Three) -> None:
     more = Three(three.authorities, profile, releases=2)
     more.release(0)

@@ -79,13 +79,16 @@ class SplitSecret:
 
 
 class Circle:
-    """``count`` worlds: authorities named one.test, two.test, … that trust the first one's TPM maker."""
+    """``count`` worlds: authorities named one.test, two.test, … that trust the first one's TPM maker.
 
-    def __init__(self, boots: Path, count: int = 3) -> None:
+    With ``relayed`` each has a relay of its own.
+    """
+
+    def __init__(self, boots: Path, count: int = 3, *, relayed: bool = False) -> None:
         self._stack = ExitStack()
         self.boots = boots
         self.worlds = [
-            self._stack.enter_context(World(boots, name=f"{name}.test"))
+            self._stack.enter_context(World(boots, relayed=relayed, name=f"{name}.test"))
             for name in ("one", "two", "three", "four")[:count]
         ]
         for world in self.worlds[1:]:
