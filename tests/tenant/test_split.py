@@ -142,7 +142,7 @@ def test_v4_more_attempts_than_machines(profile: Profile, three: Three) -> None:
 
 
 def test_v4_fewer_attempts_than_machines(profile: Profile, three: Three) -> None:
-    """One of two machines that were started got the secret: the one that proves the key is not told from the other."""
+    """Two machines were started, and one of them never got the secret."""
     more = Three(three.authorities, profile, releases=2)
     more.release(0)
     more.release(1)
