@@ -328,7 +328,7 @@ def test_dropped_entry(lone: Bench) -> None:
         for each in dropped:
             tx.append_decision(each.time, each.launch_key, each.entry)
         for number in range(3):
-            tx.append_act(world.now, "host-enrolled", f"{number}")
+            tx.append_act(world.now, "host-enrolled", f"{number:064x}")
     with Store.open(world.folder / "rewritten.sqlite") as rewritten:
         after = verify_checkpoint(PublicLog(rewritten).newest(world.keys).encode(), world.keys.key_list)
         proof = PublicLog(rewritten).consistency(before.size, after.size)

@@ -90,4 +90,4 @@ def test_killed_while_rotating(tmp_path: Path, kind: str) -> None:
     assert versions[-1] > versions[0]
     ring = Keyring.load(tmp_path / "keyring")
     files = {path.name for path in (tmp_path / "keyring").iterdir()}
-    assert files == {"keyring.json", ".lock", *ring._manifest.files()}
+    assert files == {"keyring.json", ".lock", "high-water", *ring._manifest.files()}

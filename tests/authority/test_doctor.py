@@ -137,7 +137,7 @@ def damaged_store(world: World, subject: Subject) -> None:
 def with_entries(world: World, count: int) -> None:
     with world.store.transaction() as tx:
         for number in range(count):
-            tx.append_act(world.now, "host-revoke", str(number))
+            tx.append_act(world.now, "host-revoke", f"{number:064x}")
 
 
 def by_hand(subject: Subject, statement: str, trigger: str) -> None:
@@ -164,7 +164,7 @@ def altered_tile(world: World, subject: Subject) -> None:
 
 def entry_from_the_future(world: World, _subject: Subject) -> None:
     with world.store.transaction() as tx:
-        tx.append_act(world.now + 1, "host-revoke", "x")
+        tx.append_act(world.now + 1, "host-revoke", "ab" * 32)
 
 
 def sleepy_witness(world: World, subject: Subject) -> Subject:

@@ -165,7 +165,7 @@ def test_a_release_is_one_line_with_its_trace(watched: Watched) -> None:
         cost=found.cost,
     )
     assert found.host == decision.host
-    assert {"open", "read", "appraise", "pack", "commit", "seal"} == set(found.cost.phases)
+    assert {"open", "read", "appraise", "pack", "commit", "mark", "seal"} == set(found.cost.phases)
     assert found.cost.cpu_seconds > 0
     assert sum(found.cost.phases.values()) <= found.cost.seconds
     assert watched.only(ChallengeEvent).trace == found.trace == launch_trace(token.text)

@@ -57,7 +57,7 @@ def test_a_launch_has_one_name_everywhere(
     trace = describe_token(tokens[0].text.encode())["trace"]
     assert (trace, len(trace)) == (token_id(tokens[0].text).hex()[:16], 16)
     mine = [(name, about) for name, about in steps(caplog) if about["trace"] == trace]
-    assert [name for name, _ in mine] == ["launch-challenge", "launch-evidence", "launch-released", "launch-opened"]
+    assert [name for name, _ in mine] == ["launch-challenge", "launch-evidence", "launch-released"]
     assert all(about["instance"] == "vm-1" for _, about in mine)
     ours = [event for event in events if isinstance(event, ChallengeEvent | DecisionEvent) and event.trace == trace]
     assert [event.NAME for event in ours] == ["challenge", "decision"]
