@@ -123,7 +123,7 @@ def test_it_is_done_in_small_steps_between_which_others_work(store: Store) -> No
     for kind, count in forget_old(store, Retention.parse(("placements=1d",)), NOW + 2 * DAY, 2):
         steps.append((kind, count))
         with store.transaction() as tx:  # the writer is free
-            tx.append_act(NOW, "host-revoke", "x")
+            tx.append_act(NOW, "host-revoke", "ab" * 32)
     assert steps == [(Kind.PLACEMENTS, 2), (Kind.PLACEMENTS, 2), (Kind.PLACEMENTS, 1)]
 
 
