@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from watchword.cli.main import run
-from watchword.cli.pkcs11_uri import Pkcs11Uri
 from watchword.crypto import dsse
 from watchword.errors import UsageError
+from watchword.pkcs11.uri import Pkcs11Uri
 from watchword.policy.stack import PAYLOAD_TYPE
 from watchword.testing.documents import STACK, encode
 

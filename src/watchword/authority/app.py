@@ -174,7 +174,7 @@ def _readiness(services: Services) -> Readiness:
         services.log.newest(services.keyring())
 
     water = HighWater(services.store)
-    checks = {"store": write, "keys": services.keyring, "log": log}
+    checks = {"store": write, "keys": lambda: services.keyring().check_tokens(), "log": log}
     return Readiness(checks, tell=services.tell)
 
 

@@ -17,6 +17,7 @@ from watchword.authority.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Store
 from watchword.crypto.root_request import RootRequest
 from watchword.errors import UsageError
+from watchword.pkcs11.held import Tokens
 
 __all__ = ["ACCESS_FILE", "DATABASE_FILE", "STORE_FILE", "DataDirectory", "store_of"]
 
@@ -36,8 +37,15 @@ class DataDirectory:
     store: Store
 
     @classmethod
-    def open(cls, path: Path, *, passphrase: bytes | None, database: DatabaseUrl | None = None) -> Self:
-        """Open what is there, with the store at ``database`` if one is given.
+    def open(
+        cls,
+        path: Path,
+        *,
+        passphrase: bytes | None,
+        database: DatabaseUrl | None = None,
+        tokens: Tokens | None = None,
+    ) -> Self:
+        """Open what is there, with the store at ``database`` if one is given, and keys in ``tokens``.
 
         Raises :class:`UsageError`: ``authority-missing`` when no authority lives here, ``store-elsewhere`` when its
         store is not where it is looked for.
@@ -49,7 +57,7 @@ class DataDirectory:
                 hint="'watchword authority serve' makes one; --data names another directory",
             )
         make_private_directory(path)
-        ring = Keyring.load(path / "keyring", passphrase=passphrase)
+        ring = Keyring.load(path / "keyring", passphrase=passphrase, tokens=tokens)
         return cls(path, ring, _open_store(path, database))
 
     @classmethod
@@ -79,11 +87,20 @@ class DataDirectory:
 
     @classmethod
     def open_or_create(
-        cls, path: Path, *, authority: str, now: int, passphrase: bytes | None, database: DatabaseUrl | None = None
+        cls,
+        path: Path,
+        *,
+        authority: str,
+        now: int,
+        passphrase: bytes | None,
+        database: DatabaseUrl | None = None,
+        tokens: Tokens | None = None,
     ) -> Self:
         """Open what is there, or make a new authority called ``authority``. Raises as :meth:`open`."""
         make_private_directory(path)
-        ring = Keyring.open_or_create(path / "keyring", authority=authority, now=now, passphrase=passphrase)
+        ring = Keyring.open_or_create(
+            path / "keyring", authority=authority, now=now, passphrase=passphrase, tokens=tokens
+        )
         return cls(path, ring, _open_store(path, database))
 
 

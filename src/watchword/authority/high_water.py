@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.authority.keyfiles import write_file
 from watchword.authority.manifest import changing
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.crypto.note import sign
 from watchword.errors import MalformedError, Rejected, Unavailable
 from watchword.verify.log import VerifiedCheckpoint, log_origin, verify_checkpoint
@@ -43,13 +43,13 @@ class Hold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detail: str
 
 
-def checkpoint_note(authority: str, key: Ed25519PrivateKey, size: int, root: bytes) -> bytes:
+def checkpoint_note(authority: str, key: Ed25519Signer, size: int, root: bytes) -> bytes:
     """A signed checkpoint of the log of ``authority``."""
     origin = log_origin(authority)
     return sign(Checkpoint(origin, size, root).encode(), origin, key).encode()
 
 
-def first_mark(authority: str, key: Ed25519PrivateKey) -> bytes:
+def first_mark(authority: str, key: Ed25519Signer) -> bytes:
     """The mark of an authority that has decided nothing yet."""
     return checkpoint_note(authority, key, 0, Frontier().root())
 

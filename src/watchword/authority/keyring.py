@@ -30,12 +30,25 @@ from watchword.authority.keyfiles import (
     write_file,
     write_key,
 )
-from watchword.authority.manifest import FORMAT, MANIFEST, Manifest, Pending, changing, commit, read_manifest, stamp
+from watchword.authority.manifest import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    Pending,
+    changing,
+    commit,
+    in_token,
+    read_manifest,
+    stamp,
+)
 from watchword.crypto import keylist
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.crypto.keylist import KeyList
 from watchword.crypto.root_request import RootRequest
 from watchword.crypto.token import sealing_key_id
 from watchword.errors import Finding, Rejected, UsageError
+from watchword.pkcs11.held import TokenKey, Tokens
+from watchword.pkcs11.uri import Pkcs11Uri
 
 __all__ = ["Keyring", "KeyringSource"]
 
@@ -47,14 +60,15 @@ class Keyring:
     """The keys in force, loaded. The root key stays where it is: only a change of keys needs it.
 
     ``sealing_keys`` maps 4-byte key ids to keys, newest first; ``log_key`` signs checkpoints of the log;
+    both are in a file or in a token (``pkcs11.held``), which is asked when they first sign;
     ``mac_key`` (32 bytes) authenticates challenges and enrolment cookies; ``pseudonym_key`` (32 bytes) turns host ids
     into the pseudonyms in receipts; ``key_list`` is the
     newest signed list and ``chain`` all of them, oldest first; ``fingerprint`` is what a tenant pins.
     """
 
     directory: Path
-    signing_key: Ed25519PrivateKey = field(repr=False)
-    log_key: Ed25519PrivateKey = field(repr=False)
+    signing_key: Ed25519Signer = field(repr=False)
+    log_key: Ed25519Signer = field(repr=False)
     sealing_keys: Mapping[bytes, X25519PrivateKey] = field(repr=False)
     mac_key: bytes = field(repr=False)
     pseudonym_key: bytes = field(repr=False)
@@ -63,6 +77,7 @@ class Keyring:
     fingerprint: str
     _manifest: Manifest = field(repr=False)
     _passphrase: bytes | None = field(repr=False)
+    _tokens: Tokens = field(repr=False)
     _by_request: bool = False
 
     @classmethod
@@ -87,7 +102,15 @@ class Keyring:
         return cls.requested(directory)
 
     @classmethod
-    def open_or_create(cls, directory: Path, *, authority: str, now: int, passphrase: bytes | None = None) -> Self:
+    def open_or_create(
+        cls,
+        directory: Path,
+        *,
+        authority: str,
+        now: int,
+        passphrase: bytes | None = None,
+        tokens: Tokens | None = None,
+    ) -> Self:
         """The keyring in ``directory``, made first when there is none; two programs may do this at once."""
         if not (directory / MANIFEST).exists():
             try:
@@ -95,11 +118,13 @@ class Keyring:
             except UsageError as error:
                 if error.code != "keyring-exists":
                     raise
-        return cls.load(directory, passphrase=passphrase)
+        return cls.load(directory, passphrase=passphrase, tokens=tokens)
 
     @classmethod
-    def load(cls, directory: Path, *, passphrase: bytes | None = None) -> Self:
+    def load(cls, directory: Path, *, passphrase: bytes | None = None, tokens: Tokens | None = None) -> Self:
         """Read the keyring in ``directory`` and check that its key lists lead from the first root to the keys here.
+
+        ``tokens`` is how its keys in tokens are reached, if it has such; without it they do not sign.
 
         Raises :class:`UsageError` (``keyring-missing``, ``keyring-format``, ``keyring-unsigned``, ``key-…``).
         """
@@ -112,25 +137,33 @@ class Keyring:
                     hint="sign the request where the root key is, then: watchword authority keys install FILE",
                 )
             with suppress(FileNotFoundError):
-                return cls._load(directory, manifest, passphrase)
+                return cls._load(directory, manifest, passphrase, tokens or Tokens())
         raise UsageError("keyring-format", f"a key file that {directory / MANIFEST} names is missing")
 
     @classmethod
-    def _load(cls, directory: Path, manifest: Manifest, passphrase: bytes | None) -> Self:
+    def _load(cls, directory: Path, manifest: Manifest, passphrase: bytes | None, tokens: Tokens) -> Self:
         sealing = [read_x25519(directory / name, passphrase) for name in manifest.sealing]
         chain = tuple(text.encode() for text in manifest.lists)
+        named = keylist.verify_chain(chain, manifest.fingerprint)
+
+        def signer(name: str, public: Ed25519PublicKey) -> Ed25519Signer:
+            if in_token(name):
+                return tokens.key(Pkcs11Uri.parse(name), public)
+            return read_ed25519(directory / name, passphrase)
+
         ring = cls(
             directory=directory,
-            signing_key=read_ed25519(directory / manifest.signing, passphrase),
-            log_key=read_ed25519(directory / manifest.log, passphrase),
+            signing_key=signer(manifest.signing, named.signing[0]),
+            log_key=signer(manifest.log, named.log[0]),
             sealing_keys={sealing_key_id(key.public_key()): key for key in sealing},
             mac_key=read_x25519(directory / manifest.mac, passphrase).private_bytes_raw(),
             pseudonym_key=read_x25519(directory / manifest.pseudonym, passphrase).private_bytes_raw(),
-            key_list=keylist.verify_chain(chain, manifest.fingerprint),
+            key_list=named,
             chain=chain,
             fingerprint=manifest.fingerprint,
             _manifest=manifest,
             _passphrase=passphrase,
+            _tokens=tokens,
         )
         ring._check()
         return ring
@@ -144,6 +177,16 @@ class Keyring:
             raise UsageError(
                 "keyring-format", f"the key files in {self.directory} are not those of the newest key list"
             )
+
+    def reloaded(self) -> Self:
+        """The keyring as it is on the disk now."""
+        return self.load(self.directory, passphrase=self._passphrase, tokens=self._tokens)
+
+    def check_tokens(self) -> None:
+        """Whether the tokens answer and have the keys that sign; raises as :meth:`Tokens.use` does."""
+        for key in (self.signing_key, self.log_key):
+            if isinstance(key, TokenKey):
+                key.check()
 
     # -- TLS ----------------------------------------------------------------------------------------------------
 
@@ -172,7 +215,7 @@ class Keyring:
                 tls_chain=_write_chain(self.directory, chain),
             )
             commit(self.directory, manifest)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     # -- rotation -----------------------------------------------------------------------------------------------
 
@@ -191,34 +234,37 @@ class Keyring:
         """The act that waits for the root's signature, if one does."""
         return self._manifest.pending.act if self._manifest.pending else None
 
-    def rotate_signing(self, now: int) -> Self:
-        """A new key for receipts; the old one is kept in the list, so that its receipts stay good."""
+    def rotate_signing(self, now: int, key: TokenKey | None = None) -> Self:
+        """A new key for receipts, or ``key``; the old one is kept in the list, so that its receipts stay good."""
         with self._rotating() as (manifest, old):
-            key = Ed25519PrivateKey.generate()
-            named = replace(
-                old,
-                signing=(key.public_key(),),
-                retired_signing=(*old.signing, *old.retired_signing),
-            )
-            name = write_key(self.directory, "signing", key, self._passphrase)
+            public, name = self._new_signer("signing", key, old)
+            named = replace(old, signing=(public,), retired_signing=(*old.signing, *old.retired_signing))
             self._put("keys-rotate-signing", msgspec.structs.replace(manifest, signing=name), named, now)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
-    def rotate_log(self, now: int) -> Self:
-        """A new key for checkpoints of the log; what the old one signed stays good. Tell the witnesses."""
+    def rotate_log(self, now: int, key: TokenKey | None = None) -> Self:
+        """A new key for checkpoints of the log, or ``key``; the old one's stay good. Tell the witnesses."""
         with self._rotating() as (manifest, old):
-            key = Ed25519PrivateKey.generate()
-            name = write_key(self.directory, "log", key, self._passphrase)
-            named = replace(old, log=(key.public_key(), *old.log))
+            public, name = self._new_signer("log", key, old)
+            named = replace(old, log=(public, *old.log))
             self._put("keys-rotate-log", msgspec.structs.replace(manifest, log=name), named, now)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
+
+    def _new_signer(self, kind: str, key: TokenKey | None, old: KeyList) -> tuple[Ed25519PublicKey, str]:
+        """The public half of the next key, and what the manifest calls it. One key never has two duties."""
+        if key is None:
+            made = Ed25519PrivateKey.generate()
+            return made.public_key(), write_key(self.directory, kind, made, self._passphrase)
+        if key.public_key() in (old.root, *old.signing, *old.retired_signing, *old.log):
+            raise UsageError("pkcs11-used", "that key is in the list of keys already", hint="make a new one")
+        return key.public_key(), key.uri.text
 
     def rotate_sealing(self, now: int) -> Self:
         """A new key that tokens and requests are sealed to; old ones still open until :meth:`drop_sealing`."""
         with self._rotating() as (manifest, old):
             manifest, named = self._new_sealing(manifest, old)
             self._put("keys-rotate-sealing", manifest, named, now)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     def _new_sealing(self, manifest: Manifest, old: KeyList) -> tuple[Manifest, KeyList]:
         if len(old.sealing) >= MAX_SEALING:
@@ -233,7 +279,7 @@ class Keyring:
         with self._rotating() as (manifest, old):
             manifest = msgspec.structs.replace(manifest, sealing=manifest.sealing[:1])
             self._put("keys-drop-sealing", manifest, replace(old, sealing=old.sealing[:1]), now)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     def rotate_root(self, now: int) -> Self:
         """A new root key, introduced by a list that the old and the new root both sign; the old one is forgotten."""
@@ -244,7 +290,7 @@ class Keyring:
             old_root = read_ed25519(self.directory / manifest.root, self._passphrase)
             manifest = msgspec.structs.replace(manifest, root=write_key(self.directory, "root", key, self._passphrase))
             self._put("keys-rotate-root", manifest, replace(old, root=key.public_key()), now, old_root)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     def check_changeable(self) -> None:
         """Raise :class:`UsageError` (``root-request-pending``, ``root-offline``) when keys cannot be changed now."""
@@ -268,13 +314,13 @@ class Keyring:
                 mac=write_key(self.directory, "mac", X25519PrivateKey.generate(), self._passphrase),
             )
             self._put("epoch-open", manifest, named, now)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     @contextmanager
     def _rotating(self) -> Iterator[tuple[Manifest, KeyList]]:
         # Read again under the lock: another administrator may have rotated since this keyring was loaded.
         with changing(self.directory):
-            now_on_disk = self.load(self.directory, passphrase=self._passphrase)
+            now_on_disk = self.reloaded()
             if len(now_on_disk.chain) >= keylist.MAX_CHAIN:
                 raise UsageError("keyring-full", f"the chain of key lists has its {keylist.MAX_CHAIN} entries")
             replace(now_on_disk, _by_request=self._by_request).check_changeable()
@@ -306,7 +352,7 @@ class Keyring:
             ours = read_ed25519(self.directory / manifest.root, self._passphrase) if manifest.root else None
             manifest = msgspec.structs.replace(manifest, root=None)
             self._put("keys-rotate-root", manifest, replace(old, root=new), now, ours)
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     @staticmethod
     def requested(directory: Path) -> RootRequest:
@@ -316,7 +362,14 @@ class Keyring:
         return RootRequest(manifest.lists[-1].encode() if manifest.lists else None, pending.proposed.encode())
 
     @classmethod
-    def install(cls, directory: Path, request: RootRequest, *, passphrase: bytes | None = None) -> Self:
+    def install(
+        cls,
+        directory: Path,
+        request: RootRequest,
+        *,
+        passphrase: bytes | None = None,
+        tokens: Tokens | None = None,
+    ) -> Self:
         """Put in force what waited, once the roots have signed it.
 
         Raises :class:`UsageError` (``root-request-none``); :class:`Rejected` (K6 ``root-request-other``: it is not
@@ -332,7 +385,7 @@ class Keyring:
                 tls_chain=manifest.tls_chain,
             )
             commit(directory, then)
-        return cls.load(directory, passphrase=passphrase)
+        return cls.load(directory, passphrase=passphrase, tokens=tokens)
 
     def check_install(self, request: RootRequest) -> str:
         """What :meth:`install` would do: the name of the act. Raises as that does."""
@@ -344,7 +397,7 @@ class Keyring:
             manifest = read_manifest(self.directory)
             _pending(manifest)
             commit(self.directory, msgspec.structs.replace(manifest, pending=None))
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
     def check_exportable(self, file: Path) -> None:
         """Raise :class:`UsageError` (``root-offline``, ``file-exists``) when :meth:`export_root` would."""
@@ -366,7 +419,7 @@ class Keyring:
             write_file(file, encode_key(read_ed25519(self.directory / manifest.root, self._passphrase), passphrase))
             read_ed25519(file, passphrase)  # it opens: only now is ours forgotten
             commit(self.directory, msgspec.structs.replace(manifest, root=None))
-        return self.load(self.directory, passphrase=self._passphrase)
+        return self.reloaded()
 
 
 class KeyringSource:
@@ -381,7 +434,7 @@ class KeyringSource:
         now = stamp(self._ring.directory)
         if now != self._stamp:
             with self._lock:
-                self._ring = Keyring.load(self._ring.directory, passphrase=self._ring.passphrase)
+                self._ring = self._ring.reloaded()
                 self._stamp = now
         return self._ring
 

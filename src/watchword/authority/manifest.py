@@ -14,7 +14,7 @@ import msgspec
 from watchword.authority.keyfiles import write_file
 from watchword.errors import UsageError
 
-__all__ = ["FORMAT", "MANIFEST", "Manifest", "Pending", "changing", "commit", "read_manifest", "stamp"]
+__all__ = ["FORMAT", "MANIFEST", "Manifest", "Pending", "changing", "commit", "in_token", "read_manifest", "stamp"]
 
 MANIFEST: Final = "keyring.json"
 FORMAT: Final = "watchword-keyring/1"
@@ -26,8 +26,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     format: str
     fingerprint: str  # of the first root: what tenants pin
-    signing: str
-    log: str
+    signing: str  # a file, or the pkcs11: URI of a key in a token
+    log: str  # likewise
     sealing: tuple[str, ...]  # newest first
     mac: str
     pseudonym: str
@@ -41,8 +41,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     def files(self) -> frozenset[str]:
         """Every file that this manifest needs."""
-        plain = (self.signing, self.log, self.mac, self.pseudonym, self.tls_ca, self.tls_server, self.tls_chain)
-        files = frozenset((*plain, *self.sealing, *((self.root,) if self.root else ())))
+        signers = (name for name in (self.signing, self.log) if not in_token(name))
+        plain = (self.mac, self.pseudonym, self.tls_ca, self.tls_server, self.tls_chain)
+        files = frozenset((*signers, *plain, *self.sealing, *((self.root,) if self.root else ())))
         return files | self.pending.then.files() if self.pending else files
 
 
@@ -52,6 +53,11 @@ class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     act: str
     proposed: str  # envelope with the signatures that it has
     then: Manifest
+
+
+def in_token(name: str) -> bool:
+    """Whether a name in the manifest is a key in a token, and no file."""
+    return name.startswith("pkcs11:")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from watchword.cli import (
     authority_trust,
     authority_watch,
 )
-from watchword.cli.authority_common import FILE, Place, anywhere, database, date, opened, passphrase, where
+from watchword.cli.authority_common import FILE, Place, anywhere, database, date, opened, passphrase, tokens, where
 from watchword.cli.authority_doctor import doctor_command
 from watchword.cli.authority_dry_run import dry_run_command
 from watchword.cli.authority_prune import prune_command, retain_option
@@ -173,8 +173,10 @@ def serve(
         now=now,
         passphrase=passphrase(passphrase_file),
         database=database(data),
+        tokens=tokens(),
     )
     with directory.store as store:
+        directory.keyring.check_tokens()
         HighWater(store).check(directory.keyring)
         names = _server_names(wanted.host, host_names)
         ring = directory.keyring.with_names(names, now)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the authority needs an extra; without it, the help must sti
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
     from watchword.authority.store import DatabaseUrl
+    from watchword.pkcs11.held import Tokens
 
 __all__ = [
     "FILE",
@@ -37,6 +38,7 @@ __all__ = [
     "opened",
     "passphrase",
     "shown",
+    "tokens",
     "unix_time",
     "where",
 ]
@@ -56,7 +58,7 @@ def _default_data() -> Path:
 
 
 def where(function: F) -> F:
-    """Add ``--data``, ``--database``, ``--database-file``, ``--passphrase-file`` and ``--json``."""
+    """Add ``--data``, ``--database``, ``--database-file``, ``--passphrase-file``, ``--pin-file`` and ``--json``."""
     at = click.option(
         "--data", type=FILE, default=_default_data, help="The authority's directory.", show_default="user data"
     )
@@ -76,7 +78,14 @@ def where(function: F) -> F:
         envvar="WATCHWORD_PASSPHRASE_FILE",
         help="Opens the key files; or set WATCHWORD_PASSPHRASE.",
     )
-    return at(server(server_file(secret(json_option(function)))))
+    pin = click.option(
+        "--pin-file",
+        type=FILE,
+        expose_value=False,
+        callback=_remember,
+        help="PIN of the token that has keys, if one has; or set WATCHWORD_PIN.",
+    )
+    return at(server(server_file(secret(pin(json_option(function))))))
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -163,12 +172,31 @@ def passphrase(file: Path | None) -> bytes | None:
     return os.environ.get("WATCHWORD_PASSPHRASE", "").encode() or None
 
 
+def tokens() -> Tokens:
+    """How keys in tokens are reached: with the PIN in ``--pin-file`` or WATCHWORD_PIN, read at each login."""
+    from watchword.pkcs11.held import Tokens
+
+    file: Path | None = click.get_current_context().meta.get(f"{_META}.pin_file")
+
+    def pin() -> str:
+        if file is None:
+            return os.environ.get("WATCHWORD_PIN", "")
+        text = read_bounded(file, _MAX_PASSPHRASE).rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+        if stat.S_IMODE(file.stat().st_mode) & 0o077:
+            raise UsageError("pin-open", f"{file} is open to other users", hint=f"chmod 600 {file}")
+        return text
+
+    return Tokens(pin)
+
+
 @contextmanager
 def opened(data: Path, passphrase_file: Path | None) -> Iterator[tuple[DataDirectory, Admin]]:
     from watchword.authority.admin import Admin
     from watchword.authority.data import DataDirectory
 
-    directory = DataDirectory.open(data, passphrase=passphrase(passphrase_file), database=database(data))
+    directory = DataDirectory.open(
+        data, passphrase=passphrase(passphrase_file), database=database(data), tokens=tokens()
+    )
     with directory.store:
         yield directory, Admin(directory.store, int(time.time()), _operator())
 

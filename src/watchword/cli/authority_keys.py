@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from watchword.cli.authority_common import FILE, database, opened, passphrase, shown, where
+from watchword.cli.authority_common import FILE, database, opened, passphrase, shown, tokens, where
 from watchword.cli.output import emit, note
 from watchword.cli.private_key import read_secret
 from watchword.cli.profile import read_bounded
@@ -20,6 +20,7 @@ from watchword.cli.public_key import read_public_key
 from watchword.cli.root import show_request
 from watchword.crypto.root_request import MAX_REQUEST, RootRequest
 from watchword.errors import UsageError
+from watchword.pkcs11.uri import Pkcs11Uri
 from watchword.tenant.files import write_whole
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
@@ -87,12 +88,23 @@ def show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
 @GROUP.command("rotate")
 @click.argument("kind", type=click.Choice(["signing", "sealing", "log", "root"]))
 @click.option("--new-root", type=FILE, help="For root: public half of a new root key that is kept elsewhere.")
+@click.option("--pkcs11", "uri", metavar="URI", help="For signing and log: make the key in a token, under this name.")
+@click.option("--existing", is_flag=True, help="With --pkcs11: take the key that the token has under this name.")
 @REQUEST
 @where
 def rotate(
-    kind: str, new_root: Path | None, request: Path | None, data: Path, passphrase_file: Path | None, as_json: bool
+    kind: str,
+    new_root: Path | None,
+    uri: str | None,
+    existing: bool,
+    request: Path | None,
+    data: Path,
+    passphrase_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Put a new key in force. Old sealing keys still open old tokens; pins and old receipts stay good.
+
+    With --pkcs11 the token makes the key, and it can never leave. WATCHWORD_PKCS11_MODULE names the token's library.
 
     Where the root key is kept elsewhere, this writes what it must sign; 'keys install' puts the new key in force.
 
@@ -100,10 +112,14 @@ def rotate(
     Example:
       watchword authority keys rotate sealing
       watchword authority keys rotate sealing --request request.json
+      watchword authority keys rotate signing --pkcs11 'pkcs11:token=hsm;object=signing' --pin-file pin
     """
     if new_root is not None and kind != "root":
         raise UsageError("new-root", "--new-root belongs to 'rotate root'")
+    if (uri is not None and kind not in ("signing", "log")) or (existing and uri is None):
+        raise UsageError("usage", "--pkcs11 belongs to 'rotate signing' and 'rotate log', --existing to --pkcs11")
     target = _root(new_root) if new_root is not None else None
+    named = _uri(uri) if uri is not None else None
     with opened(data, passphrase_file) as (directory, admin):
         ring = for_request(directory.keyring, request, leaves=target is not None)
         if kind == "root" and target is None and not ring.root_is_here:
@@ -115,6 +131,9 @@ def rotate(
         if target is not None:
             change = partial(ring.rotate_root_to, target)
         act = f"keys-rotate-{kind}"
+        if named is not None:
+            into = ring.rotate_signing if kind == "signing" else ring.rotate_log
+            change = partial(into, key=tokens().existing(named) if existing else tokens().generate(named))
         _done(admin.change_keys(act, ring, change, requested=request is not None), request, as_json)
 
 
@@ -200,7 +219,7 @@ def install(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
         ring = directory.keyring
         act = ring.check_install(signed)
         ring = admin.change_keys(
-            act, ring, lambda _: ring.install(directory.keyring.directory, signed, passphrase=secret)
+            act, ring, lambda _: ring.install(directory.keyring.directory, signed, passphrase=secret, tokens=tokens())
         )
         if act == EPOCH:
             Recovery(directory, admin).settle(ring)
@@ -220,6 +239,17 @@ def cancel(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
         ring = directory.keyring
         ring.requested(ring.directory)
         _emit_keys(admin.change_keys("keys-cancel", ring, lambda _: ring.cancel()), as_json)
+
+
+def _uri(text: str) -> Pkcs11Uri:
+    uri = Pkcs11Uri.parse(text)
+    if uri.module is not None or uri.pin_file is not None:
+        raise UsageError(
+            "pkcs11-uri",
+            "the PKCS#11 URI of an authority's key says which key, and not how to get at it",
+            hint="leave out what follows '?': set WATCHWORD_PKCS11_MODULE and use --pin-file",
+        )
+    return uri
 
 
 def _root(file: Path) -> Ed25519PublicKey:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from watchword.cli.pkcs11_key import pkcs11_signer
-from watchword.cli.pkcs11_uri import Pkcs11Uri
 from watchword.cli.private_key import read_private_key, read_secret
 from watchword.crypto import dsse
+from watchword.pkcs11.token import pkcs11_signer
+from watchword.pkcs11.uri import Pkcs11Uri
 
 __all__ = ["opened_signer"]
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.errors import Finding, MalformedError, Rejected
 
 __all__ = [
@@ -89,9 +90,12 @@ class Signer:
     sign: Callable[[bytes], bytes]
 
 
-def signer(key: PrivateKey) -> Signer:
-    """A private key in memory. Raises MalformedError (``key-file``) for a curve that does not sign documents."""
-    if isinstance(key, Ed25519PrivateKey):
+_SigningKey: TypeAlias = Ed25519Signer | ec.EllipticCurvePrivateKey | Signer
+
+
+def signer(key: Ed25519Signer | ec.EllipticCurvePrivateKey) -> Signer:
+    """A private key as a signer. Raises MalformedError (``key-file``) for a curve that does not sign documents."""
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
         return Signer(key.public_key(), key.sign)
     public = key.public_key()
     key_type(public)
@@ -99,13 +103,13 @@ def signer(key: PrivateKey) -> Signer:
     return Signer(public, lambda message: key.sign(message, algorithm))
 
 
-def sign(payload: bytes, payload_type: str, keys: Sequence[PrivateKey | Signer]) -> bytes:
+def sign(payload: bytes, payload_type: str, keys: Sequence[_SigningKey]) -> bytes:
     """A JSON envelope around ``payload`` with one signature per key."""
     envelope = _Envelope(payload_type, base64.b64encode(payload).decode(), ())
     return _with_signatures(envelope, payload, keys)
 
 
-def add_signature(envelope: bytes, keys: Sequence[PrivateKey | Signer], *, max_size: int = 1 << 20) -> bytes:
+def add_signature(envelope: bytes, keys: Sequence[_SigningKey], *, max_size: int = 1 << 20) -> bytes:
     """``envelope`` (at most ``max_size`` bytes) with one more signature per key over the payload that it has.
 
     A signature under the id of such a key is replaced; the others are kept as they are, unchecked.
@@ -115,7 +119,7 @@ def add_signature(envelope: bytes, keys: Sequence[PrivateKey | Signer], *, max_s
     return _with_signatures(parsed, payload, keys)
 
 
-def _with_signatures(envelope: _Envelope, payload: bytes, keys: Sequence[PrivateKey | Signer]) -> bytes:
+def _with_signatures(envelope: _Envelope, payload: bytes, keys: Sequence[_SigningKey]) -> bytes:
     signers = [key if isinstance(key, Signer) else signer(key) for key in keys]
     message = _pae(envelope.payloadType, payload)
     added = tuple(_Signature(key_id(s.public), base64.b64encode(s.sign(message)).decode()) for s in signers)

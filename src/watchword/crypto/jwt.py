@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from watchword.crypto.dsse import key_id
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.errors import Finding, MalformedError, Rejected
 
 __all__ = ["ALGORITHM", "MAX_TOKEN", "SignedToken", "open_unverified", "sign", "verify"]
@@ -38,7 +39,7 @@ class SignedToken:
     key_id: str
 
 
-def sign(payload: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign(payload: bytes, key: Ed25519Signer) -> bytes:
     """The compact JWT around ``payload`` (a JSON object), with the key's id as ``kid``."""
     header = {"alg": ALGORITHM, "kid": key_id(key.public_key()), "typ": _TYPE}
     message = _encode(json.dumps(header, separators=(",", ":")).encode()) + b"." + _encode(payload)

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from watchword.crypto import dsse
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.crypto.token import sealing_key_id
 from watchword.errors import Finding, MalformedError, Rejected
 
@@ -110,7 +111,7 @@ def root_fingerprint(root: Ed25519PublicKey) -> str:
     return "SHA256:" + base64.b64encode(digest).rstrip(b"=").decode()
 
 
-def sign(keys: KeyList, roots: Sequence[Ed25519PrivateKey]) -> bytes:
+def sign(keys: KeyList, roots: Sequence[Ed25519Signer]) -> bytes:
     """The signed list. On a change of root, ``roots`` holds the old and the new one."""
     return dsse.sign(keys.encode(), PAYLOAD_TYPE, roots)
 

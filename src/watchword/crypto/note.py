@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.wire.note import Note, NoteKey, NoteSignature
 
@@ -48,7 +49,7 @@ def parse_key(text: str, kind: int) -> NoteKey:
     return key
 
 
-def sign(text: str, name: str, key: Ed25519PrivateKey) -> Note:
+def sign(text: str, name: str, key: Ed25519Signer) -> Note:
     """A note of ``text``, which ends in a newline, signed under ``name``."""
     signer = note_key(name, key.public_key())
     return Note(text, (NoteSignature(name, signer.key_id, key.sign(text.encode())),))
@@ -78,7 +79,7 @@ def _of(note: Note, key: NoteKey) -> list[NoteSignature]:
     return [each for each in note.signatures if (each.name, each.key_id) == (key.name, key.key_id)]
 
 
-def cosign(text: str, name: str, key: Ed25519PrivateKey, time: int) -> NoteSignature:
+def cosign(text: str, name: str, key: Ed25519Signer, time: int) -> NoteSignature:
     """A witness's cosignature at ``time`` (Unix seconds)."""
     signer = note_key(name, key.public_key(), COSIGNS)
     return NoteSignature(name, signer.key_id, time.to_bytes(_TIME, "big") + key.sign(_cosigned_text(text, time)))

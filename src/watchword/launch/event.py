@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.crypto import dsse
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.crypto.keylist import KeyList
 from watchword.errors import Finding, MalformedError, Rejected
 
@@ -81,7 +81,7 @@ class Seen:
     digest: str
 
 
-def sign_event(payload: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign_event(payload: bytes, key: Ed25519Signer) -> bytes:
     """The signed event (DSSE)."""
     return dsse.sign(payload, PAYLOAD_TYPE, [key])
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.crypto import dsse
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.crypto.keylist import KeyList
 from watchword.errors import Finding, MalformedError, Rejected
 from watchword.verify.log import VerifiedCheckpoint, check_inclusion, verify_checkpoint
@@ -191,7 +191,7 @@ def launch_key(launch_id: bytes) -> bytes:
     return hashlib.sha256(b"watchword/launch/1\0" + launch_id).digest()
 
 
-def make_receipt(authority: str, entry: bytes, position: LogPosition, key: Ed25519PrivateKey) -> bytes:
+def make_receipt(authority: str, entry: bytes, position: LogPosition, key: Ed25519Signer) -> bytes:
     """The signed receipt for the log entry at ``position``, whose exact bytes are ``entry``."""
     document = _ReceiptDocument(_RECEIPT_FORMAT, authority, entry.decode(), position)
     return dsse.sign(msgspec.json.encode(document), PAYLOAD_TYPE, [key])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.launch.receipt import Decision
 from watchword.policy import ear
 from watchword.policy.ear_claims import Ear, Submodule, VerifierId
@@ -15,7 +15,7 @@ __all__ = ["make_result"]
 _DEVELOPER = "Watchword"
 
 
-def make_result(decision: Decision, build: str, key: Ed25519PrivateKey) -> bytes:
+def make_result(decision: Decision, build: str, key: Ed25519Signer) -> bytes:
     """The signed result (a JWT) of ``decision``, as of the time when it was made; ``build`` is our version.
 
     It says about the host what the receipt says and names it no more than the receipt does.

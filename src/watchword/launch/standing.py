@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.crypto import dsse
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.crypto.keylist import KeyList
 from watchword.errors import Finding, MalformedError, Rejected
 
@@ -54,7 +54,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str = _FORMAT
 
 
-def make_statement(statement: Statement, key: Ed25519PrivateKey) -> bytes:
+def make_statement(statement: Statement, key: Ed25519Signer) -> bytes:
     """The signed statement (DSSE)."""
     return dsse.sign(msgspec.json.encode(statement), PAYLOAD_TYPE, [key])
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from watchword.crypto import jwt
+from watchword.crypto.ed25519 import Ed25519Signer
 from watchword.errors import Finding, Rejected
 from watchword.policy.appraise import Appraisal
 from watchword.policy.ear_claims import Ear, Submodule, VerifierId
@@ -75,7 +76,7 @@ def submodule_of(
     return _refused(outcome, profile_id)
 
 
-def sign(claims: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign(claims: bytes, key: Ed25519Signer) -> bytes:
     """The signed result: a JWT under the authority's signing key."""
     return jwt.sign(claims, key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from watchword.errors import UsageError
 
@@ -57,6 +57,14 @@ class Pkcs11Uri:
             identity=named.get("id"),
             module=_text(asked.get("module-path")),
             pin_file=source.removeprefix("file:").removeprefix("//") if source is not None else None,
+        )
+
+    @property
+    def text(self) -> str:
+        """The URI without its query: which key it is, and not how one gets at it on this machine."""
+        named = {"token": self.token, "serial": self.serial, "object": self.label, "id": self.identity}
+        return _SCHEME + ";".join(
+            f"{name}={quote(value, safe='')}" for name, value in named.items() if value is not None
         )
 
 
