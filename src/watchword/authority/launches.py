@@ -161,6 +161,7 @@ class Launches:
         if request.purpose not in (Purpose.LAUNCH, Purpose.SHARE):
             raise Rejected(Finding("B5", "purpose-unknown", "this authority gives out secrets for launches only"))
         self._water.check(keys)
+        keys.check_tokens()
         grant = open_token(request.token, keys.sealing_keys, keys.void)
         release.check_grant(grant, now)
         release.check_purpose(grant, request.purpose)
@@ -199,6 +200,7 @@ class Launches:
 
     def _release(self, launch: Launch, keys: Keyring, now: int, work: Work) -> Release:
         self._water.check(keys)
+        keys.check_tokens()  # before it counts: what cannot be signed cannot leave
         launch.open_token(keys.sealing_keys, keys.void)
         refused: Rejected | None = None
         try:

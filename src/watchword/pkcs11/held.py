@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -121,7 +122,8 @@ class Tokens:
                 self._sessions.clear()
             try:
                 module = load(p11)
-                module.reinitialize()
+                with ThreadPoolExecutor(1) as apart:  # SoftHSM leaves errors behind in the thread's OpenSSL
+                    apart.submit(module.reinitialize).result()
                 return work(self._session(p11, module, uri))
             except (p11.exceptions.PKCS11Error, TokenAbsent) as error:
                 self._sessions.clear()
@@ -170,25 +172,29 @@ class TokenKey:
     def sign(self, data: bytes, /) -> bytes:
         """The signature over ``data``, verified: what a faulty or exchanged key made never leaves.
 
-        Raises as :meth:`Tokens.use` does, and :class:`Unavailable` (``pkcs11-token``) for a wrong signature.
+        Raises as :meth:`Tokens.use` does; a wrong signature is ``pkcs11-key``.
         """
-        signature = self._tokens.use(self.uri, lambda at: sign(at.p11, at.private(self.uri), self._public, data))
-        try:
-            self._public.verify(signature, data)
-        except InvalidSignature:
-            raise _other_key(self.uri) from None
-        return signature
+
+        def work(at: _Session) -> bytes:
+            signature = sign(at.p11, at.private(self.uri), self._public, data)
+            try:
+                self._public.verify(signature, data)
+            except InvalidSignature:
+                raise _other_key(self.uri) from None
+            return signature
+
+        return self._tokens.use(self.uri, work)
 
     def check(self) -> None:
         """Whether the token is there and has this key; raises as :meth:`sign` does, and signs nothing."""
 
-        def look(at: _Session) -> Ed25519PublicKey:
+        def look(at: _Session) -> None:
             at.keys.pop(self.uri, None)
             at.private(self.uri)
-            return at.public(self.uri)
+            if at.public(self.uri) != self._public:
+                raise _other_key(self.uri)
 
-        if self._tokens.use(self.uri, look) != self._public:
-            raise _other_key(self.uri)
+        self._tokens.use(self.uri, look)
 
 
 def _generate(at: _Session, uri: Pkcs11Uri, named: Pkcs11Uri) -> Ed25519PublicKey:
@@ -217,8 +223,8 @@ def _wrong_pin() -> Unavailable:
     return Unavailable("pkcs11-token", "the token refused the PIN", hint="a few wrong ones lock it")
 
 
-def _other_key(uri: Pkcs11Uri) -> Unavailable:
-    return Unavailable("pkcs11-token", f"the key {uri.text} in the token is not the one in the key list")
+def _other_key(uri: Pkcs11Uri) -> UsageError:
+    return UsageError("pkcs11-key", f"the key {uri.text} in the token is not the one in the key list")
 
 
 def _failure(uri: Pkcs11Uri, why: str) -> Unavailable:
