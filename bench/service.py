@@ -24,8 +24,9 @@ from bench.measure import Figure
 from bench.parts import BOOTS
 from watchword.agent.enrol import enrol
 from watchword.agent.host import Host
+from watchword.agent.shares import obtain
 from watchword.agent.transport import HttpsExchange
-from watchword.agent.unseal import obtain_secret, prepare_request
+from watchword.agent.unseal import prepare_request
 from watchword.authority.data import DATABASE_FILE
 from watchword.authority.keyfiles import write_file
 from watchword.authority.store import DatabaseUrl
@@ -60,13 +61,13 @@ def run(launches: int = 300) -> Iterator[Figure]:
         host_id = enrol(host, farm.authority.intermediates)
         tokens = [_token(keys, profile) for _ in range(launches + 20)]
         for token in tokens[:20]:  # warm up
-            obtain_secret(host, host_id, token, "warm")
+            obtain(host, host_id, token, "warm")
         stat = Path(f"/proc/{process.pid}/stat")
         front = Path(f"/proc/{process.pid}/task/{process.pid}/stat")  # the thread of the event loop
         before, front_before, times = cpu(stat), cpu(front), []
         for number, token in enumerate(tokens[20:]):
             start = time.perf_counter()
-            obtain_secret(host, host_id, token, f"vm-{number}")
+            obtain(host, host_id, token, f"vm-{number}")
             times.append((time.perf_counter() - start) * 1e6)
         spent = (cpu(stat) - before) / launches * 1e6
         front_spent = (cpu(front) - front_before) / launches * 1e6
