@@ -7,7 +7,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +42,7 @@ def main() -> int:
         if not options.json:
             print(_text(name, found[name]), flush=True)
     if options.json:
-        print(json.dumps({name: asdict(outcome) for name, outcome in found.items()}, indent=2))
+        print(json.dumps({name: vars(outcome) for name, outcome in found.items()}, indent=2))
     return 3 if any(outcome.broken for outcome in found.values()) else 0
 
 

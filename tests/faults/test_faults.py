@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from faults.judge import look_at_log, violations
 from faults.load import Token
 from faults.outcome import Outcome, Unable
 from faults.service import Service
+from tests.conftest import ROOT
 
 from faults import environment, killing
 
@@ -45,3 +49,12 @@ def test_broken_promises_are_noticed(tmp_path: Path) -> None:
         assert "afterwards a launch was no answer" in violations(service, [], {}, seen)
     finally:
         service.close()
+
+
+def test_the_command_reports_in_json() -> None:
+    command = [sys.executable, "-m", "faults", "--only", "killed-at-any-moment", "--times", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["killed-at-any-moment"]
+    assert (found["times"], found["broken"]) == (1, {})
+    assert found["said"]["released"] > 0
