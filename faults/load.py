@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from faults.service import Service
@@ -23,7 +23,6 @@ __all__ = ["Load", "Token", "launch"]
 
 HUNG = "hung"
 PATIENCE = 40.0  # seconds for one step of an exchange: the authority's own limits are shorter
-Progress = Callable[[str, "Token"], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from watchword.agent.hypervisor import free_port
 from watchword.authority.store import Host, Store
 from watchword.crypto.keylist import KeyList, verify_chain
 from watchword.policy.profile import Profile
@@ -42,7 +42,7 @@ class Service:
         self.data = data or folder / "authority"
         self.profile = Profile.parse(profile_document())
         self._environment = {**os.environ, **(environment or {})}
-        self._port = _free_port()
+        self._port = free_port("127.0.0.1")
         self._log = folder / "log"
         self.process = self._spawn()
         self._configure()
@@ -144,9 +144,3 @@ class Service:
                 ak = host.tpm.ak
                 tx.put_host(Host(ak.host_id, ak.ek.encode(), ak.ak.encode(), EkClass.VIRTUAL, int(time.time())))
         return hosts
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

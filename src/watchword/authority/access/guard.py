@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from watchword.authority.access.certificate import peer_certificate
 from watchword.authority.access.roles import PERMISSIONS, Caller, Role
 from watchword.authority.access.source import Access
+from watchword.authority.limits import Intake
 from watchword.authority.problems import Problem
 
 __all__ = ["check_origin", "identify", "known", "permit", "require"]
@@ -33,8 +34,8 @@ async def identify(request: Request) -> Caller | None:
         return None
     given, certificate = request.headers.getlist("authorization"), peer_certificate(request.scope)
     if given:
-        token, intake = _bearer(given), request.app.state.intake
-        return await intake.run(lambda: access.by_token(token, certificate))  # type: ignore[no-any-return]
+        token, intake = _bearer(given), cast(Intake, request.app.state.intake)
+        return await intake.run(lambda: access.by_token(token, certificate))
     return access.by_certificate(certificate) if certificate is not None else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from watchword.authority.access import Caller, Role, require
 from watchword.authority.console.dry_runs import DryRuns
 from watchword.authority.console.render import render
+from watchword.authority.limits import Intake
 from watchword.authority.problems import PROBLEMS, Problem
 from watchword.authority.snapshot import Snapshots
 from watchword.errors import Unavailable
@@ -69,7 +70,8 @@ def page(build: Callable[[Ask], Page], *, heavy: bool = False) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             ask = await _ask(request)
-            return await request.app.state.intake.run(lambda: _made(build, ask), large=heavy)  # type: ignore[no-any-return]
+            intake = cast(Intake, request.app.state.intake)
+            return await intake.run(lambda: _made(build, ask), large=heavy)
         except Problem as problem:
             return fault(request, problem)
         except Unavailable as error:
