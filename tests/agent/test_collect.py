@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from watchword.agent.collect import Measurements, measure, read_log
+from watchword.agent.collect import Measurements, OnFile, measure, read_log
 from watchword.errors import Unavailable
 from watchword.testing.farm import SwTpm
 from watchword.testing.logs import measured
@@ -108,9 +108,8 @@ def test_a_large_log_is_sent_when_its_new_part_is_small(bench) -> None:
     def found(*on_file: int) -> Measurements:
         with bench.tpm.client() as tpm:
             boot = tpm.read_clock().reset_count + on_file[1]
-            return measure(
-                tpm, PCRS, b"", event_log=bench.event_log, runtime_log=bench.runtime_log, on_file=(on_file[0], boot)
-            )
+            known = OnFile(on_file[0], boot)
+            return measure(tpm, PCRS, b"", event_log=bench.event_log, runtime_log=bench.runtime_log, on_file=known)
 
     assert (found(number, 0).ima_from, found(number, 0).ima_log) == (number, new * 3)
     assert found(number + 3, 0).ima_log == b""
@@ -119,3 +118,16 @@ def test_a_large_log_is_sent_when_its_new_part_is_small(bench) -> None:
         with pytest.raises(Unavailable) as failed:
             found(*on_file)
         assert failed.value.code == "log-size"
+
+
+def test_the_firmware_log_is_left_out_of_the_boot_that_the_authority_has_it_of(bench) -> None:
+    with bench.tpm.client() as tpm:
+        boot = tpm.read_clock().reset_count
+
+        def sent(known: OnFile) -> bytes:
+            logs = {"event_log": bench.event_log, "runtime_log": bench.runtime_log}
+            return measure(tpm, PCRS, b"", **logs, on_file=known).event_log
+
+        whole = bench.event_log.read_bytes()
+        assert sent(OnFile(0, boot, True)) == b""
+        assert sent(OnFile(0, boot + 1, True)) == sent(OnFile(0, boot, False)) == whole != b""

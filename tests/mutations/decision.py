@@ -12,6 +12,7 @@ _ATTEST = "launch/attest.py"
 _STANDING_TESTS = ("tests/launch/test_standing.py",)
 _EVENT_TESTS = ("tests/launch/test_event.py",)
 _WATCH_TESTS = ("tests/authority/test_watch.py",)
+_RENEWAL, _RENEWAL_TESTS = "launch/renewal.py", ("tests/authority/test_renewal.py",)
 _AHEAD_TESTS = ("tests/authority/test_ahead.py",)
 _WATCH = "authority/watch.py"
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
@@ -86,6 +87,24 @@ MUTATIONS = (
     Mutation("W6", _ATTEST, " and evidence.ima_from in (0, ends):", ":", _AHEAD_TESTS),
     Mutation("W6", _ATTEST, "known.runtime is not None and known.continues else 0", "known.runtime is not None else 0", _AHEAD_TESTS),
     Mutation("E4", _WATCH, "        if may_ask_ahead(profiles):", "        if True:", _AHEAD_TESTS),
+    Mutation("W8", _RENEWAL, "    if not _still(verdict, now) or evidence.ima_log", "    if evidence.ima_log", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "verdict.judged_at <= now and ", "", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "not _still(verdict, now) or evidence.ima_log or not", "not _still(verdict, now) or not", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "    if any(state.at(now) is Standing.STALE for state in before.values()):\n", "    if False:\n", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "    if evidence.event_log and hashlib", "    if False and hashlib", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, ".u64(generation)\n", "\n", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "        writer.raw(profile.id)\n", "        pass\n", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, ".sized16(info.pcr_digest)\n", "\n", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "    writer.u32(quote.clock_info.reset_count).u64(", "    writer.u64(", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, ".u64(quote.firmware_version)", "", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, ".u32(ima_from)\n", "\n", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "known.runtime.encode() if known.runtime is not None else ", "", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "    if known.seen is not None:\n", "    if False and known.seen is not None:\n", _RENEWAL_TESTS),
+    Mutation("W8", _RENEWAL, "    for profile_id in sorted(states):\n", "    for profile_id in []:\n", _RENEWAL_TESTS),
+    Mutation("A5", _RENEWAL, "        revoked=known.revoked,\n", "        revoked=False,\n", _RENEWAL_TESTS),
+    Mutation("W2", _RENEWAL, "    check_new(pcrs.clock_info, known.last)\n", "", _RENEWAL_TESTS),
+    Mutation("W2", "authority/renewals.py", "            check_new(renewal.last, self.last(renewal.host_id))\n", "", _RENEWAL_TESTS),
+    Mutation("W6", _WATCH, "record is not None and record.reset_count == answer.quote.clock_info.reset_count:", "record is not None:", _RENEWAL_TESTS),
     Mutation("W7", "launch/event.py", "    if event.number <= seen.number:", "    if False:", _EVENT_TESTS),
     Mutation("W7", "launch/event.py", "    if event.number > seen.number + 1:", "    if False:", _EVENT_TESTS),
     Mutation("W7", "launch/event.py", "    if event.previous != seen.digest:", "    if False:", _EVENT_TESTS),

@@ -37,6 +37,7 @@ REPLIES: list[m.Reply] = [
     m.EnrolChallenge(b"cookie", b"id", b"seed"),
     m.Enrolled(b"h" * 32),
     m.Challenge(b"n" * 48, SELECTIONS, 99, 7, 3),
+    m.Challenge(b"n" * 48, SELECTIONS, 99, 0, 3, True),
     m.Attested("degraded", "boot", 1, 99, "runtime-file", "why"),
     m.Attested("trusted", "full", 2, 99, next=m.Challenge(b"n" * 48, SELECTIONS, 99, 7, 3)),
     m.Release(b"pub", b"dup", b"seed", SELECTIONS, 3, 1 << 40, b"payload"),
@@ -74,6 +75,12 @@ def test_a_next_challenge_is_there_or_not() -> None:
     data = m.encode_reply(m.Attested("trusted", "full", 2, 99))
     with pytest.raises(MalformedError, match="neither 0 nor 1"):
         m.parse_reply(data[:-1] + b"\2" + m.encode_reply(m.Challenge(b"n" * 48, SELECTIONS, 99))[1:])
+
+
+def test_the_boot_log_is_on_file_or_not() -> None:
+    data = m.encode_reply(m.Challenge(b"n" * 48, SELECTIONS, 99))
+    with pytest.raises(MalformedError, match="neither 0 nor 1"):
+        m.parse_reply(data[:-1] + b"\2")
 
 
 def test_pcr_values_have_one_encoding() -> None:

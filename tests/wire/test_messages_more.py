@@ -41,7 +41,7 @@ def test_a_flag_is_zero_or_one() -> None:
 def test_nothing_may_follow_a_selection() -> None:
     selections = (PcrSelection(Alg.SHA256, (0, 4, 10)),)
     block = encode_selections(selections)
-    data = m.encode_reply(m.Challenge(b"n" * 48, selections, 99, 7, 3))
+    data = m.encode_reply(m.Challenge(b"n" * 48, selections, 99, 7, 3, True))
     exact, longer = Writer().sized16(block).done(), Writer().sized16(block + b"\0").done()
     assert data.count(exact) == 1
     with pytest.raises(MalformedError, match="PCR selection: 1 trailing bytes"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from watchword.agent.tpm.client import Tpm
 from watchword.errors import Unavailable
@@ -18,7 +19,7 @@ from watchword.wire.ima_log import ImaLog
 from watchword.wire.tpm.attest import Attest
 from watchword.wire.tpm.pcr import PcrValues, Selections
 
-__all__ = ["RUNTIME_PCR", "Measurements", "measure", "read_log"]
+__all__ = ["RUNTIME_PCR", "Measurements", "OnFile", "measure", "read_log"]
 
 RUNTIME_PCR = 10
 _CHUNK = 256 * 1024
@@ -38,6 +39,15 @@ class Measurements:
     ima_from: int = 0
 
 
+class OnFile(NamedTuple):
+    """What the authority has of the boot with this ``reset_count``: so many ``entries`` of the kernel's log, and the
+    firmware's log or not."""
+
+    entries: int = 0
+    reset_count: int = 0
+    boot_log: bool = False
+
+
 def measure(
     tpm: Tpm,
     selections: Selections,
@@ -45,29 +55,32 @@ def measure(
     *,
     event_log: Path,
     runtime_log: Path,
-    on_file: tuple[int, int] = (0, 0),
+    on_file: OnFile = OnFile(),  # noqa: B008 - it cannot be changed
 ) -> Measurements:
     """Quote ``selections`` with ``extra_data`` (at most 64 bytes) and read the logs.
 
-    The kernel's log is read only when PCR 10 is asked for. ``on_file`` is how many of its entries the authority has,
-    and of which boot (resetCount): in that boot they are left out. Raises :class:`Unavailable`: ``tpm-bank`` when the
-    TPM does not have what was selected, ``log-unreadable``, ``log-size``; or a TPM error.
+    The kernel's log is read only when PCR 10 is asked for. What is ``on_file`` is left out. Raises
+    :class:`Unavailable`: ``tpm-bank`` when the TPM does not have what was selected, ``log-unreadable``, ``log-size``;
+    or a TPM error.
     """
     _check_banks(tpm, selections)
-    firmware = read_log(event_log, "the firmware's event log", MAX_EVENT_LOG)
     attest, signature, pcrs = tpm.quote_values(selections, extra_data)
+    reset_count = Attest.parse(attest).clock_info.reset_count
+    firmware = b""
+    if not (on_file.boot_log and on_file.reset_count == reset_count):
+        firmware = read_log(event_log, "the firmware's event log", MAX_EVENT_LOG)
     asked = any(RUNTIME_PCR in selection.pcrs for selection in selections)
     runtime = read_log(runtime_log, _RUNTIME, ima_log.MAX_LOG) if asked else b""
-    ima_from, runtime = _new_part(runtime, on_file, Attest.parse(attest).clock_info.reset_count)
+    ima_from, runtime = _new_part(runtime, on_file, reset_count)
     if len(runtime) > MAX_IMA_LOG:
         raise Unavailable("log-size", f"{_RUNTIME} has {len(runtime)} new bytes, {MAX_IMA_LOG} can be sent", hint=_HINT)
     return Measurements(attest, signature, pcrs, firmware, runtime, ima_from)
 
 
-def _new_part(log: bytes, on_file: tuple[int, int], reset_count: int) -> tuple[int, bytes]:
+def _new_part(log: bytes, on_file: OnFile, reset_count: int) -> tuple[int, bytes]:
     """The entries that the authority does not have, and the number of the first; all of them in another boot."""
-    known, boot = on_file
-    if not known or boot != reset_count or not log:
+    known = on_file.entries
+    if not known or on_file.reset_count != reset_count or not log:
         return 0, log
     entries = ImaLog.parse(log).columns.raws
     return (known, b"".join(entries[known:])) if len(entries) >= known else (0, log)

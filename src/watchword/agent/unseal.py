@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from watchword.agent.collect import measure
+from watchword.agent.collect import OnFile, measure
 from watchword.agent.host import Host
 from watchword.agent.journal import step
 from watchword.agent.transport import ask, new_reply_key
@@ -92,7 +92,7 @@ def evidence_for(
         bound,
         event_log=host.event_log,
         runtime_log=host.runtime_log,
-        on_file=(challenge.ima_from, challenge.reset_count),
+        on_file=OnFile(challenge.ima_from, challenge.reset_count, challenge.boot_log),
     )
     evidence = Evidence(
         host_id=request.host_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +22,7 @@ from watchword.authority.log import PublicLog
 from watchword.authority.news import EVENT_DAYS, News, note_fallen
 from watchword.authority.problems import Problem, handlers
 from watchword.authority.readiness import Readiness
+from watchword.authority.renewals import FLUSH_SECONDS, Renewals
 from watchword.authority.retention import Retention, forget_old
 from watchword.authority.routes.admin import admin_routes
 from watchword.authority.routes.catalogue import get_profile, get_stacks
@@ -73,7 +74,7 @@ class Services:
 
     Witnesses that have not seen the newest checkpoint are asked every ``witness_seconds``. ``tell`` hears of everything
     that happens, ``metrics`` counts requests when there are any; ``retention`` is for how long things are kept.
-    ``access`` says who people are; without it nobody is anybody.
+    ``access`` says who people are; without it nobody is anybody. ``renewals`` are what ``launches`` leaves behind.
     """
 
     launches: MessageHandler
@@ -86,6 +87,7 @@ class Services:
     metrics: Metrics | None = None
     access: Access = field(default_factory=Access)
     retention: Retention = field(default_factory=Retention)
+    renewals: Renewals | None = None
     log: PublicLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
         app.state.news = News(services.store.last_event, app.state.intake.run, lambda: app.state.readiness.stopping)
         witnesses = Witnesses(services.store, services.log, services.clock, services.tell)
         webhooks = Webhooks(services.store, services.keyring, services.clock, services.tell)
-        chores = (
+        chores: tuple[Coroutine[None, None, None], ...] = (
             webhooks.run(),
             _repeat(PRUNE_SECONDS, app.state.intake, lambda: _prune(services), services.tell),
             _repeat(
@@ -118,6 +120,9 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
                 services.tell,
             ),
         )
+        renewals = services.renewals
+        if renewals is not None:
+            chores += (_repeat(FLUSH_SECONDS, app.state.intake, renewals.flush, services.tell),)
         await _ask_first(witnesses, app.state.intake, services)
         tasks = [asyncio.create_task(chore) for chore in chores]
         yield
@@ -127,6 +132,8 @@ def create_app(services: Services, console: Console | None = None) -> Starlette:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if renewals is not None:
+            await _in_the_end(app.state.intake, renewals.flush, services.tell)
 
     app = Starlette(
         routes=[
@@ -195,6 +202,13 @@ async def _ask_first(witnesses: Witnesses, intake: Intake, services: Services) -
         await intake.run(lambda: witnesses.ask_all(services.keyring(), again=True))
     except (WatchwordError, Problem) as error:
         services.tell(FailureEvent("chore", error.code, str(error)))
+
+
+async def _in_the_end(intake: Intake, chore: Callable[[], object], tell: Tell) -> None:
+    try:
+        await intake.run(chore)
+    except (WatchwordError, Problem) as error:
+        tell(FailureEvent("chore", error.code, str(error)))
 
 
 async def _repeat(seconds: float, intake: Intake, chore: Callable[[], object], tell: Tell) -> None:

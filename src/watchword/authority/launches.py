@@ -16,6 +16,7 @@ from collections.abc import Callable
 from watchword.authority.high_water import HighWater
 from watchword.authority.host_rates import HostRates
 from watchword.authority.keyring import Keyring
+from watchword.authority.renewals import Renewals
 from watchword.authority.snapshot import Snapshots
 from watchword.authority.store import Host, Placement, Store, Transaction
 from watchword.authority.telemetry import journal
@@ -60,7 +61,8 @@ class Launches:
 
     With ``keep_evidence`` the newest evidence of each host stays on file, for the dry run of a change. ``tell`` hears
     how every message ended. ``rates`` say how often one host may come; there is no limit unless they are given.
-    ``snapshots`` may be shared with whatever else reads the store.
+    ``snapshots`` may be shared with whatever else reads the store. ``renewals`` are written by who gives them; without,
+    every attestation is written at once.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Launches:
         tell: Tell = journal.tell,
         rates: HostRates | None = None,
         snapshots: Snapshots | None = None,
+        renewals: Renewals | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -81,7 +84,7 @@ class Launches:
         self._rates = rates or HostRates()
         self._snapshots = snapshots or Snapshots(store)
         self._water = HighWater(store)
-        self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell)
+        self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell, renewals=renewals)
 
     def handle(self, sealed: bytes) -> bytes:
         """The sealed reply to a sealed request.
@@ -267,8 +270,7 @@ class Launches:
         if host is not None and fresh:
             self._rates.evidence.charge(launch.evidence.host_id)
             seen = host.pcrs.clock_info
-            last = LastSeen(seen.reset_count, seen.restart_count, seen.clock, seen.safe)
-            tx.update_seen(launch.evidence.host_id, last, launch.now)
+            tx.update_seen(launch.evidence.host_id, LastSeen.of(seen), launch.now)
             if host.runtime is not None:
                 self._keep_runtime(launch, tx, host.runtime.seen)
             self._watch.put_evidence(tx, launch.evidence.host_id, launch.now, kept)

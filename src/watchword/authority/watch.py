@@ -9,32 +9,38 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watchword.authority.keyring import Keyring
+from watchword.authority.renewals import Renewals
 from watchword.authority.snapshot import Snapshot, Snapshots
-from watchword.authority.store import Host, PackedLog, Store, Transaction
+from watchword.authority.store import Host, HostFile, PackedLog, Renewal, Store, Transaction
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import AttestationEvent, Tell
 from watchword.authority.telemetry.work import Work
+from watchword.authority.verdicts import Verdicts
 from watchword.errors import Rejected
 from watchword.launch import challenge
 from watchword.launch.attest import (
+    Answered,
     Attestation,
     HostState,
     OnFile,
     Standing,
+    answered,
     attest,
     check_new,
     is_own,
     judged,
     may_ask_ahead,
+    outdated,
     rejected,
     selections_context,
     selections_for,
 )
 from watchword.launch.machine import pseudonym
 from watchword.launch.on_file import Record
+from watchword.launch.renewal import Renewed, remember, renew
 from watchword.policy.profile import Profile
 from watchword.verify.ak import restore_ak
 from watchword.verify.host import VerifiedHost
@@ -43,7 +49,7 @@ from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.evidence import Evidence, Purpose
 from watchword.wire.messages import Attested, Challenge
 from watchword.wire.tpm.algorithms import Alg
-from watchword.wire.tpm.attest import Attest
+from watchword.wire.tpm.attest import Attest, ClockInfo
 from watchword.wire.trace import exchange_trace
 
 __all__ = ["Kept", "Watch", "standing_now"]
@@ -62,12 +68,23 @@ class Kept:
 
 
 class Watch:
-    """Answers hosts that only want to be attested; for any number of threads."""
+    """Answers hosts that only want to be attested; for any number of threads.
+
+    What changes nothing but times is left to ``renewals``, if there are any, and else written at once.
+    """
 
     def __init__(
-        self, store: Store, snapshots: Snapshots, *, keep_evidence: bool = True, tell: Tell = journal.tell
+        self,
+        store: Store,
+        snapshots: Snapshots,
+        *,
+        keep_evidence: bool = True,
+        tell: Tell = journal.tell,
+        renewals: Renewals | None = None,
     ) -> None:
         self._store = store
+        self._renewals = renewals
+        self._verdicts = Verdicts()
         self._snapshots = snapshots
         self._keep = keep_evidence
         self._tell = tell
@@ -86,32 +103,86 @@ class Watch:
         """What the host is worth, by the first profile that it is judged by. Raises Rejected, MalformedError."""
         with work.phase("read"):
             file = self._store.host_file(evidence.host_id)
-            snapshot, before = self._snapshots.at(file.generation), file.states
+            snapshot = self._snapshots.at(file.generation)
             profiles = self._profiles(snapshot, file.interests)
             on_file = self._on_file(file.host, profiles, snapshot, now)
+        with work.phase("appraise"):
+            answer = answered(evidence, reply_key, now, keys.mac_key, on_file)
+            renewed = self._renewed(evidence, answer, on_file, file, now)
+        if renewed is not None:
+            with work.phase("commit"):
+                self._renew(evidence.host_id, renewed, file.states, now)
+            states, runtime = renewed.states, on_file.runtime
+        else:
+            evidence = self._completed(evidence, answer, file)
+            found, states = self._judge(evidence, answer, on_file, file, now, work)
+            runtime = found.runtime_state
+        ahead = None  # a host in good order needs one request for each attestation
+        if may_ask_ahead(profiles):
+            boot = answer.quote.clock_info.reset_count
+            ahead = _challenge(evidence.host_id, profiles, snapshot, runtime, keys, now, boot)
+        self._tell_state(evidence, profiles[0].id, states[profiles[0].id], keys, work, renewed=renewed is not None)
+        return _reply(states[profiles[0].id], ahead)
+
+    def _completed(self, evidence: Evidence, answer: Answered, file: HostFile) -> Evidence:
+        """With the boot log that is on file, when it was not sent again. Raises Rejected (W6)."""
+        record = None if evidence.event_log or not self._keep else file.kept()
+        if evidence.event_log:
+            return evidence
+        log = b""
+        if record is not None and record.reset_count == answer.quote.clock_info.reset_count:
+            log = self._store.boot_log(evidence.host_id)
+        if not log:
+            raise outdated("this authority does not have the boot log of this boot")
+        return replace(evidence, event_log=log)
+
+    def _judge(
+        self, evidence: Evidence, answer: Answered, on_file: OnFile, file: HostFile, now: int, work: Work
+    ) -> tuple[Attestation, Mapping[bytes, HostState]]:
+        before = file.states
         try:
             with work.phase("appraise"):
-                found = attest(evidence, reply_key, now, keys.mac_key, on_file)
+                found = attest(evidence, answer, now, on_file)
         except Rejected as refusal:
             if is_own(refusal):
                 self._fail(evidence, before, refusal, now)
             raise
         states = {a.profile.id: judged(a, before.get(a.profile.id), now, found.challenged_at) for a in found.appraisals}
         kept = None
-        if self._keep and not _is_kept(file.kept, evidence, found, now):
+        if self._keep and not _is_kept(file, evidence, found, now):
             with work.phase("pack"):
                 kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
         with work.phase("commit"), self._store.transaction() as tx:
             self._remember(tx, evidence.host_id, found, now, on_file)
             self._put(tx, evidence.host_id, before, states, now)
             self.put_evidence(tx, evidence.host_id, now, kept)
-        ahead = None  # a host in good order needs one request for each attestation
-        if may_ask_ahead(profiles):
-            ahead = _challenge(evidence.host_id, profiles, snapshot, found.runtime_state, keys, now)
-        self._tell_state(evidence, profiles[0].id, states[profiles[0].id], keys, work)
-        return _reply(states[profiles[0].id], ahead)
+        after = on_file
+        if found.host.runtime is not None:
+            after = replace(on_file, seen=found.host.runtime.seen, runtime=found.runtime_state)
+        self._verdicts.put(evidence.host_id, remember(evidence, answer, after, file.generation, states, now))
+        return found, states
 
-    def _tell_state(self, evidence: Evidence, profile_id: bytes, state: HostState, keys: Keyring, work: Work) -> None:
+    def _renewed(
+        self, evidence: Evidence, answer: Answered, on_file: OnFile, file: HostFile, now: int
+    ) -> Renewed | None:
+        verdict = self._verdicts.get(evidence.host_id)
+        if verdict is None or (self._keep and not _is_recent(file, now)):
+            return None
+        return renew(evidence, answer, on_file, file.generation, file.states, verdict, now)
+
+    def _renew(self, host_id: bytes, renewed: Renewed, before: Mapping[bytes, HostState], now: int) -> None:
+        info = renewed.pcrs.clock_info
+        renewal = Renewal(host_id, now, LastSeen.of(info), renewed.states)
+        ends = min(before[profile_id].until for profile_id in renewed.states)
+        if self._renewals is not None and self._renewals.put(renewal, ends):
+            return
+        with self._store.transaction() as tx:
+            _put_seen(tx, host_id, info, now)
+            tx.renew([renewal])
+
+    def _tell_state(
+        self, evidence: Evidence, profile_id: bytes, state: HostState, keys: Keyring, work: Work, *, renewed: bool
+    ) -> None:
         work.told = True
         self._tell(
             AttestationEvent(
@@ -122,6 +193,7 @@ class Watch:
                 profile=profile_id.hex(),
                 level=state.level,
                 stack=state.stack.hex(),
+                renewed=renewed,
                 cost=work.cost(),
             )
         )
@@ -160,8 +232,9 @@ class Watch:
         files = self._snapshots.known_files(snapshot, bank, now)
         state = host.runtime_state
         continues = state is not None and snapshot.judges(state.stack, now)
+        last = (self._renewals.last(host.host_id) if self._renewals is not None else None) or host.last
         return OnFile(
-            ak, host.revoked, host.last, host.runtime, profiles, snapshot.releases, files, state, continues
+            ak, host.revoked, last, host.runtime, profiles, snapshot.releases, files, state, continues
         )  # fmt: skip
 
     def _fail(self, evidence: Evidence, before: Mapping[bytes, HostState], refusal: Rejected, now: int) -> None:
@@ -175,8 +248,7 @@ class Watch:
     @staticmethod
     def _remember(tx: Transaction, host_id: bytes, found: Attestation, now: int, on_file: OnFile) -> None:
         info, runtime = found.host.pcrs.clock_info, found.host.runtime
-        if not tx.update_seen(host_id, LastSeen(info.reset_count, info.restart_count, info.clock, info.safe), now):
-            check_new(info, tx.last_seen(host_id))  # W2 again: newer evidence came in between
+        _put_seen(tx, host_id, info, now)
         if runtime is not None and (runtime.seen, found.runtime_state) != (on_file.seen, on_file.runtime):
             tx.update_runtime(host_id, runtime.seen, found.runtime_state)
 
@@ -201,18 +273,27 @@ class Watch:
                 )
 
 
+def _put_seen(tx: Transaction, host_id: bytes, info: ClockInfo, now: int) -> None:
+    if not tx.update_seen(host_id, LastSeen.of(info), now):
+        check_new(info, tx.last_seen(host_id))  # W2 again: newer evidence came in between
+
+
 def _reply(state: HostState, ahead: Challenge | None) -> Attested:
     return Attested(str(state.standing), state.level, state.rank, state.until, state.code, state.reason, ahead)
 
 
-def _is_kept(kept: tuple[int, Record] | None, evidence: Evidence, found: Attestation, now: int) -> bool:
+def _is_recent(file: HostFile, now: int) -> bool:
+    return file.kept_time is not None and now < file.kept_time + _KEPT_SECONDS
+
+
+def _is_kept(file: HostFile, evidence: Evidence, found: Attestation, now: int) -> bool:
     """Whether evidence of the same state is on file, and not old: it serves as well as this.
 
     The PCR values of one boot say which boot log it is; PCR 10 says where its runtime log ends.
     """
-    if kept is None or kept[0] + _KEPT_SECONDS <= now:
+    record, host = file.kept(), found.host
+    if record is None or not _is_recent(file, now):
         return False
-    record, host = kept[1], found.host
     entries = host.runtime.seen.entries if host.runtime else 0
     return (record.reset_count, record.entries, record.selections, record.pcrs) == (
         host.pcrs.clock_info.reset_count,
@@ -229,11 +310,15 @@ def _challenge(
     state: RuntimeState | None,
     keys: Keyring,
     now: int,
+    boot: int | None = None,
 ) -> Challenge:
-    """``state`` is how far the runtime log was judged; whichever stack judges now may not have seen that log."""
+    """``state`` is how far the runtime log was judged; whichever stack judges now may not have seen that log.
+
+    ``boot`` is the resetCount of the boot whose boot log was just looked at.
+    """
     selections = selections_for(profiles)
     seen = state.seen if state is not None and snapshot.judges(state.stack, now) else None
-    known = (seen.entries, seen.reset_count) if seen else (0, 0)
+    entries, reset_count = (seen.entries, seen.reset_count) if seen else (0, boot or 0)
     nonce = challenge.issue(
         keys.mac_key,
         host_id=host_id,
@@ -242,7 +327,8 @@ def _challenge(
         now=now,
         random=secrets.token_bytes(challenge.RANDOM_SIZE),
     )
-    return Challenge(nonce, selections, now + challenge.lifetime(Purpose.ATTEST), *known)
+    expires = now + challenge.lifetime(Purpose.ATTEST)
+    return Challenge(nonce, selections, expires, entries, reset_count, boot is not None and boot == reset_count)
 
 
 def standing_now(state: HostState | None, now: int, *, revoked: bool) -> tuple[str, str]:

@@ -158,6 +158,7 @@ def serve(
     from watchword.authority.host_rates import HostRates
     from watchword.authority.keyring import KeyringSource
     from watchword.authority.launches import Launches
+    from watchword.authority.renewals import Renewals
     from watchword.authority.retention import Retention
     from watchword.authority.server import Address, bind, run
     from watchword.authority.snapshot import Snapshots
@@ -183,9 +184,15 @@ def serve(
         listener, address = bind(wanted)
         reached = Address(names[0], address.port)
         keyring = KeyringSource(ring)
-        snapshots, rates = Snapshots(store), HostRates.of(per_host)
+        snapshots, rates, renewals = Snapshots(store), HostRates.of(per_host), Renewals(store)
         launches = Launches(
-            store, keyring, keep_evidence=keep_evidence, tell=telemetry.tell, snapshots=snapshots, rates=rates
+            store,
+            keyring,
+            keep_evidence=keep_evidence,
+            tell=telemetry.tell,
+            snapshots=snapshots,
+            rates=rates,
+            renewals=renewals,
         )
         access = Access(data / ACCESS_FILE, tell=telemetry.tell)
         services = Services(
@@ -196,6 +203,7 @@ def serve(
             metrics=telemetry.metrics,
             retention=retention,
             access=access,
+            renewals=renewals,
         )
         app = create_app(services, Console(snapshots) if console else None)
         ready = partial(_announce, ring, reached.url, ready_file, as_json)

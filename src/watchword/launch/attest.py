@@ -6,7 +6,7 @@ interested in. A state ends by itself (``until``): nobody has to notice that a h
     W1  there is a profile to judge the host by                  selections_for
     W2  the evidence is newer than what was seen of this host    attest
     W3  a state that was not renewed in time is stale            HostState.at
-    W6  the evidence is what would be asked for now              attest
+    W6  the evidence is what would be asked for now              answered
 
 The challenge for the next attestation can come with a verdict (:func:`may_ask_ahead`). A state therefore counts from
 when the nonce of its evidence was issued, which the host cannot move: a quote that was made early ends early.
@@ -37,16 +37,19 @@ from watchword.wire.tpm.pcr import PcrSelection, Selections, encode_selections
 
 __all__ = [
     "LEASE",
+    "Answered",
     "Attestation",
     "HostState",
     "OnFile",
     "Standing",
+    "answered",
     "appraise_all",
     "attest",
     "check_new",
     "is_own",
     "judged",
     "may_ask_ahead",
+    "outdated",
     "rejected",
     "selections_context",
     "selections_for",
@@ -122,6 +125,21 @@ class OnFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """Evidence that answers a challenge of this authority's for its host; whether it is true is still to be seen.
+
+    ``ak`` is the host's, ``quote`` and ``info`` what the quote claims, ``bound`` the 32 bytes that must be in it,
+    ``challenged_at`` when its nonce was issued (Unix seconds).
+    """
+
+    ak: VerifiedAk
+    quote: Attest
+    info: QuoteInfo
+    bound: bytes
+    challenged_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attestation:
     """Authentic evidence and what follows from it, by profile, the first one first.
 
@@ -165,12 +183,11 @@ def selections_context(selections: Selections) -> bytes:
     return hashlib.sha256(b"watchword/attest/1\0" + encode_selections(selections)).digest()
 
 
-def attest(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known: OnFile) -> Attestation:
-    """Judge ``evidence``, which is about no launch, by every profile on file that its quote covers.
+def answered(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known: OnFile) -> Answered:
+    """Whether ``evidence``, which is about no launch, answers a challenge that would be given now (W1, W6, B6).
 
-    ``reply_key`` is the key of the answer (32 bytes), ``now`` Unix seconds, ``mac_key`` that of the nonces.
-    Raises MalformedError, or Rejected with the clause of the first check of authenticity that fails; what a profile
-    thinks of an authentic host is in the result.
+    ``reply_key`` is the key of the answer (32 bytes), ``now`` Unix seconds, ``mac_key`` that of the nonces. Nothing in
+    the evidence is known to be true yet. Raises MalformedError, Rejected.
     """
     if evidence.token or evidence.instance:
         raise MalformedError("evidence: for an attestation there is neither token nor instance")
@@ -180,7 +197,8 @@ def attest(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known
             Finding("A4", "host-unknown", "this host is not enrolled", actual=evidence.host_id.hex()),
             hint="Enrol the host first: watchword agent enrol.",
         )
-    selections = _asked(evidence)
+    quote, info = _quote(evidence)
+    selections = info.selections
     expires = challenge.check(
         mac_key,
         evidence.nonce,
@@ -198,12 +216,25 @@ def attest(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, known
         instance="",
         reply_key=reply_key,
     )
+    return Answered(known.ak, quote, info, bound, expires - challenge.lifetime(evidence.purpose))
+
+
+def attest(evidence: Evidence, answer: Answered, now: int, known: OnFile) -> Attestation:
+    """Judge ``evidence`` by every profile on file that its quote covers; ``answer`` comes from :func:`answered`.
+
+    ``now`` is Unix seconds. Raises Rejected with the clause of the first check of authenticity that fails; what a
+    profile thinks of an authentic host is in the result.
+    """
     host = verify_evidence(
-        evidence, known, ak=known.ak, bound=bound, selections=selections, max_ahead=_most_patient(known.profiles)
+        evidence,
+        known,
+        ak=answer.ak,
+        bound=answer.bound,
+        selections=answer.info.selections,
+        max_ahead=_most_patient(known.profiles),
     )
     check_new(host.pcrs.clock_info, known.last)
-    challenged_at = expires - challenge.lifetime(evidence.purpose)
-    return Attestation(host, appraise_all(host, known, now, challenged_at), bound, challenged_at)
+    return Attestation(host, appraise_all(host, known, now, answer.challenged_at), answer.bound, answer.challenged_at)
 
 
 def appraise_all(host: VerifiedHost, known: OnFile, now: int, challenged_at: int) -> tuple[Appraisal, ...]:
@@ -215,18 +246,18 @@ def appraise_all(host: VerifiedHost, known: OnFile, now: int, challenged_at: int
     )
 
 
-def _asked(evidence: Evidence) -> Selections:
-    """The PCRs that the quote says it covers. The nonce tells whether those were asked for; the quote, whether it does.
+def _quote(evidence: Evidence) -> tuple[Attest, QuoteInfo]:
+    """What the quote says, the PCRs that it covers among it: the nonce tells whether those were asked for.
 
     ``verify_evidence`` is then given the same selection, so that a quote about others has no nonce.
     """
     try:
-        attested = Attest.parse(evidence.attest).attested
+        quote = Attest.parse(evidence.attest)
     except MalformedError as error:
         raise Rejected(Finding("B3", "quote-malformed", error.message)) from None
-    if not isinstance(attested, QuoteInfo):
+    if not isinstance(quote.attested, QuoteInfo):
         raise Rejected(Finding("B2", "quote-type", "this attestation is not a quote"))
-    return attested.selections
+    return quote, quote.attested
 
 
 def _most_patient(profiles: Sequence[Profile]) -> int:
@@ -239,8 +270,12 @@ def _check_current(evidence: Evidence, selections: Selections, known: OnFile) ->
     ends = known.runtime.seen.entries if known.runtime is not None and known.continues else 0
     if selections == selections_for(known.profiles) and evidence.ima_from in (0, ends):
         return
-    text = "this authority would ask for other evidence by now"
-    raise Rejected(Finding("W6", "challenge-outdated", text), hint="Ask for a new challenge and quote again.")
+    raise outdated("this authority would ask for other evidence by now")
+
+
+def outdated(why: str) -> Rejected:
+    """W6: what a host is told whose evidence answers what would not be asked now."""
+    return Rejected(Finding("W6", "challenge-outdated", why), hint="Ask for a new challenge and quote again.")
 
 
 def is_own(refusal: Rejected) -> bool:
@@ -248,7 +283,7 @@ def is_own(refusal: Rejected) -> bool:
     return refusal.clause[:1] in _OWN_CLAUSES
 
 
-def check_new(info: ClockInfo, last: LastSeen | None) -> None:
+def check_new(info: ClockInfo | LastSeen, last: LastSeen | None) -> None:
     """W2: the TPM's own clock makes every attestation count once, so that no nonce needs to be remembered.
 
     ``last`` is the newest quote on file. Raises Rejected.

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from watchword.policy.known_bad import NOTHING_BAD, KnownBad
 from watchword.policy.stack import CompiledStack
 
-__all__ = ["StackRelease", "State", "known_bad"]
+__all__ = ["StackRelease", "State", "known_bad", "settled_until"]
 
 State = Literal["draft", "active", "retiring", "revoked"]
 
@@ -47,3 +47,9 @@ def known_bad(releases: Sequence[StackRelease], now: int) -> KnownBad:
     """What the ``releases`` that are in force at ``now`` (Unix seconds) name as bad."""
     named = [(r.stack.label, r.stack.known_bad) for r in releases if r.stack.known_bad and r.in_force(now)]
     return KnownBad.of(named) if named else NOTHING_BAD
+
+
+def settled_until(releases: Sequence[StackRelease], now: int) -> int | None:
+    """When the time alone will next change what ``releases`` say (Unix seconds, after ``now``); None for never."""
+    ends = ((r.stack.not_before, r.stack.not_after, r.retire_at) for r in releases)
+    return min((end for times in ends for end in times if end is not None and end > now), default=None)

@@ -99,7 +99,7 @@ class ReplayedHost:
             attest=attest,
             signature=signature,
             pcrs=pcrs,
-            event_log=self.recording.event_log,
+            event_log=b"" if challenge.boot_log else self.recording.event_log,
             ima_from=0 if whole or not asked else challenge.ima_from,
             ima_log=self.recording.runtime_log if whole else b"",
         )

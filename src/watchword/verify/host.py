@@ -23,7 +23,7 @@ from watchword.wire.tcg_log import EventLog
 from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.pcr import PcrValues, Selections
 
-__all__ = ["VerifiedHost", "verify_host"]
+__all__ = ["VerifiedHost", "verify_host", "verify_quoted"]
 
 _RUNTIME_PCR = 10
 _PROOF = object()  # module-private: whoever has it went through verify_host
@@ -78,18 +78,12 @@ def verify_host(
     At most ``max_entries`` entries are looked at.
     Raises MalformedError or Rejected with the clause of the first check that fails.
     """
-    _check_banks(selections)
-    if revoked:  # A5
-        raise Rejected(
-            Finding("A5", "host-revoked", "this host was revoked or merged with another", actual=ak.host_id.hex())
-        )
-    # B1 magic, B2 type, B3 nothing left over, B4 signature, B5 binding (and with it B6 the nonce),
-    # B7 selection, B8 values, B9 clock and reboots, B10 firmware
-    verified = verify_quote(
+    verified = verify_quoted(
+        ak=ak,
+        revoked=revoked,
         attest=attest,
         signature=signature,
         pcrs=pcrs,
-        ak=ak,
         binding=binding,
         selections=selections,
         last=last,
@@ -117,6 +111,41 @@ def verify_host(
             continued={log.bank: log.left for log in boot if log.left},
         )
     return VerifiedHost(_PROOF, ak, verified, boot[0], runtime)
+
+
+def verify_quoted(
+    *,
+    ak: VerifiedAk,
+    revoked: bool,
+    attest: bytes,
+    signature: bytes,
+    pcrs: PcrValues,
+    binding: bytes,
+    selections: Selections,
+    last: LastSeen | None,
+    firmware_allowed: frozenset[int] | None = None,
+) -> VerifiedPcrs:
+    """The beginning of the list, A5 and B: what the host's TPM says, before any log is looked at.
+
+    Arguments and exceptions are those of :func:`verify_host`.
+    """
+    _check_banks(selections)
+    if revoked:  # A5
+        raise Rejected(
+            Finding("A5", "host-revoked", "this host was revoked or merged with another", actual=ak.host_id.hex())
+        )
+    # B1 magic, B2 type, B3 nothing left over, B4 signature, B5 binding (and with it B6 the nonce),
+    # B7 selection, B8 values, B9 clock and reboots, B10 firmware
+    return verify_quote(
+        attest=attest,
+        signature=signature,
+        pcrs=pcrs,
+        ak=ak,
+        binding=binding,
+        selections=selections,
+        last=last,
+        firmware_allowed=firmware_allowed,
+    )
 
 
 @dataclass(frozen=True, slots=True)

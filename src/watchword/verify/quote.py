@@ -46,9 +46,14 @@ class LastSeen:
     safe: bool
 
     @classmethod
+    def of(cls, info: ClockInfo) -> LastSeen:
+        """What a quote with ``info`` shows."""
+        return cls(info.reset_count, info.restart_count, info.clock, info.safe)
+
+    @classmethod
     def after(cls, last: LastSeen | None, info: ClockInfo) -> LastSeen:
         """What to remember after a quote with ``info``: it never goes back within a boot."""
-        new = cls(info.reset_count, info.restart_count, info.clock, info.safe)
+        new = cls.of(info)
         if last is None or last.reset_count < info.reset_count:
             return new
         return max(last, new, key=lambda seen: (seen.reset_count, seen.restart_count, seen.clock))

@@ -40,9 +40,10 @@ class Evidence:
 
     ``host_id`` 32 bytes; ``nonce`` 48 bytes from the authority; ``token`` the launch token's text; ``instance`` the
     provider's name for the machine (at most 255 bytes); ``attest`` TPMS_ATTEST and ``signature`` TPMT_SIGNATURE as
-    the TPM returned them; ``pcrs`` the PCR values the quote is said to cover; ``event_log`` the firmware's, ``ima_log``
-    the kernel's binary log from entry ``ima_from`` on (0: all of it). ``run`` (16 bytes) names this host's attempt to
-    collect the shares of a secret; it is empty for any other purpose than SHARE.
+    the TPM returned them; ``pcrs`` the PCR values the quote is said to cover; ``event_log`` the firmware's, empty if
+    the challenge said that the authority has it, ``ima_log`` the kernel's binary log from entry ``ima_from`` on (0: all
+    of it). ``run`` (16 bytes) names this host's attempt to collect the shares of a secret; it is empty for any other
+    purpose than SHARE.
     """
 
     host_id: bytes

@@ -177,8 +177,8 @@ class ChallengeRequest:
 class Challenge:
     """``nonce`` (48 bytes) to quote with, the PCR ``selections`` to quote, and when the nonce ``expires`` (Unix).
 
-    The authority has the first ``ima_from`` entries of the runtime log of the boot with this ``reset_count`` on file;
-    they need not be sent again (0: it wants the whole log).
+    Of the boot with this ``reset_count`` the authority has the first ``ima_from`` entries of the runtime log on file,
+    and with ``boot_log`` the firmware's log: they need not be sent again (0: it wants the whole log).
     """
 
     kind: ClassVar[Kind] = Kind.CHALLENGE
@@ -187,14 +187,15 @@ class Challenge:
     expires: int
     ima_from: int = 0
     reset_count: int = 0
+    boot_log: bool = False
 
     def write(self, w: Writer) -> None:
         w.raw(self.nonce).sized16(encode_selections(self.selections)).u64(self.expires)
-        w.u32(self.ima_from).u32(self.reset_count)
+        w.u32(self.ima_from).u32(self.reset_count).u8(self.boot_log)
 
     @classmethod
     def read(cls, r: Reader) -> Challenge:
-        return cls(r.take(NONCE_SIZE), _read_selections(r), r.u64(), r.u32(), r.u32())
+        return cls(r.take(NONCE_SIZE), _read_selections(r), r.u64(), r.u32(), r.u32(), _read_flag(r, "the boot log"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,10 +293,8 @@ class Attested:
         state, level = (read_text(r, _MAX_TEXT, name) for name in ("state", "level"))
         rank, until = r.u16(), r.u64()
         code, reason = (read_text(r, _MAX_TEXT, name) for name in ("code", "reason"))
-        flag = r.u8()
-        if flag > 1:
-            raise r.fail("the flag of the next challenge is neither 0 nor 1")
-        return cls(state, level, rank, until, code, reason, Challenge.read(r) if flag else None)
+        ahead = _read_flag(r, "the next challenge")
+        return cls(state, level, rank, until, code, reason, Challenge.read(r) if ahead else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +315,7 @@ class Refusal:
     @classmethod
     def read(cls, r: Reader) -> Refusal:
         code, clause, message = (read_text(r, _MAX_TEXT, name) for name in ("code", "clause", "message"))
-        flag = r.u8()
-        if flag > 1:
-            raise r.fail("the retry flag is neither 0 nor 1")
-        return cls(code, clause, message, bool(flag))
+        return cls(code, clause, message, _read_flag(r, "a retry"))
 
 
 Request: TypeAlias = EnrolBegin | EnrolFinish | ChallengeRequest | ReleaseRequest | AttestRequest
@@ -376,6 +372,13 @@ def _dispatch(reader: Reader, table: Mapping[int, Callable[[Reader], _T]]) -> _T
 
 def _read_selections(r: Reader) -> Selections:
     return parse_whole(r.sized16(64, "PCR selection"), "PCR selection", parse_selections)
+
+
+def _read_flag(r: Reader, what: str) -> bool:
+    flag = r.u8()
+    if flag > 1:
+        raise r.fail(f"the flag of {what} is neither 0 nor 1")
+    return bool(flag)
 
 
 def _clip(text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from watchword.authority.store.events import Audience, Fallen, Page, Webhook
 from watchword.authority.store.fleet import FleetFilter, FleetHost
+from watchword.authority.store.host_file import HostFile
 from watchword.authority.store.record import Decision
 from watchword.authority.store.rows import (
     AnchorRow,
@@ -21,7 +22,7 @@ from watchword.authority.store.rows import (
 from watchword.authority.store.store import Counts, Head, Store
 from watchword.authority.store.transaction import Transaction
 from watchword.authority.store.url import DatabaseUrl
-from watchword.authority.store.watch import KeptEvidence, PackedLog, Placement
+from watchword.authority.store.watch import KeptEvidence, PackedLog, Placement, Renewal
 
 __all__ = [
     "AnchorRow",
@@ -38,11 +39,13 @@ __all__ = [
     "Head",
     "Fallen",
     "Host",
+    "HostFile",
     "KeptEvidence",
     "PackedLog",
     "Page",
     "Placement",
     "ProfileRow",
+    "Renewal",
     "StackChange",
     "StackInfo",
     "StackRow",

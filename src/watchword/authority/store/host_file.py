@@ -21,25 +21,34 @@ class HostFile:
     """One host at one ``generation`` of the store; ``host`` is None when it is not enrolled.
 
     ``states`` are by profile id; ``interests`` are the profiles of launches that were released to the host, the newest
-    first, at most 16; ``kept`` is since when (Unix seconds) its newest evidence is on file, and what it is.
+    first, at most 16. Its newest evidence is on file since ``kept_time`` (Unix seconds), None when there is none.
     """
 
     generation: int
     host: Host | None
     states: Mapping[bytes, HostState]
     interests: tuple[bytes, ...]
-    kept: tuple[int, Record] | None
+    kept_time: int | None
+    kept_record: bytes = b""
+
+    def kept(self) -> Record | None:
+        """The newest evidence on file."""
+        return Record.parse(self.kept_record) if self.kept_time is not None else None
 
 
 def read_host_file(connection: Connection, host_id: bytes) -> HostFile:
-    """The file of a host; the caller sees to it that ``connection`` sees one moment."""
+    """The file of a host: one statement, and another one if launches were placed on the host.
+
+    Those may be a moment newer than the rest, as if they had been placed a moment earlier.
+    """
     key = {"host_id": host_id}
-    row = connection.execute(statements.HOST_FILE, key).one()
-    states = {state.profile_id: state_row(state) for state in connection.execute(statements.STATES, key)}
+    rows = connection.execute(statements.HOST_FILE, key).all()
+    row = rows[0]
     return HostFile(
         row.generation,
         host_row(row) if row.host_id is not None else None,
-        states,
-        tuple(connection.execute(statements.INTERESTS, key).scalars()),
-        (row.kept_time, Record.parse(row.kept_record)) if row.kept_record is not None else None,
+        {state.state_profile_id: state_row(state, "state_") for state in rows if state.state_profile_id is not None},
+        tuple(connection.execute(statements.INTERESTS, key).scalars()) if row.placed else (),
+        row.kept_time,
+        row.kept_record or b"",
     )

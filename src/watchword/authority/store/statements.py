@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import FromClause, Select, Table, bindparam, func, insert, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    FromClause,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from watchword.authority.store import schema
 from watchword.authority.store.upsert import Insert, upsert
@@ -29,6 +43,8 @@ __all__ = [
     "NEWEST_DECISION",
     "PUT_STATE",
     "RELEASES",
+    "RENEW_SEEN",
+    "RENEW_STATE",
     "SPEND_NONCE",
     "STATES",
     "UPDATE_RUNTIME",
@@ -122,16 +138,19 @@ STATES: Final = select(schema.host_states).where(schema.host_states.c.host_id ==
 EVIDENCE_RECORD: Final = select(schema.evidence.c.time, schema.evidence.c.record).where(
     schema.evidence.c.host_id == bindparam("host_id")
 )
-# HOST_NOW, and which evidence of that host is on file.
+# HOST_NOW, which evidence of that host is on file, whether launches were placed on it, and what it is worth: a row for
+# each profile that it was judged by, and one if there is none.
 HOST_FILE: Final[Select[Any]] = select(
     schema.state.c.generation,
     *_HOST,
     schema.evidence.c.time.label("kept_time"),
     schema.evidence.c.record.label("kept_record"),
+    exists().where(schema.placements.c.host_id == schema.hosts.c.host_id).label("placed"),
+    *(column.label(f"state_{column.name}") for column in schema.host_states.c),
 ).select_from(
-    _with_seen(schema.state.outerjoin(schema.hosts, schema.hosts.c.host_id == bindparam("host_id"))).outerjoin(
-        schema.evidence, schema.evidence.c.host_id == schema.hosts.c.host_id
-    )
+    _with_seen(schema.state.outerjoin(schema.hosts, schema.hosts.c.host_id == bindparam("host_id")))
+    .outerjoin(schema.evidence, schema.evidence.c.host_id == schema.hosts.c.host_id)
+    .outerjoin(schema.host_states, schema.host_states.c.host_id == schema.hosts.c.host_id)
 )
 EVIDENCE_PARTS: Final = (
     select(schema.evidence_parts.c.digest)
@@ -151,3 +170,32 @@ def _replacing(table: Table, *keys: str, newer: str = "") -> Insert:
 
 PUT_STATE: Final = _replacing(schema.host_states, "host_id", "profile_id")
 KEEP_EVIDENCE: Final = _replacing(schema.evidence, "host_id", newer="time")
+
+
+def _renewing(table: Table, same: tuple[str, ...], later: tuple[str, ...], new: tuple[str, ...]) -> Update:
+    """An UPDATE of the columns ``new`` where ``same`` are equal and ``later`` not further on than what is given.
+
+    The value of a column comes in the parameter of its name with ``new_`` before it.
+    """
+
+    def given(names: tuple[str, ...]) -> list[BindParameter[Any]]:
+        return [bindparam(f"new_{name}", type_=table.c[name].type) for name in names]
+
+    equal = [column == value for column, value in zip((table.c[name] for name in same), given(same), strict=True)]
+    behind = tuple_(*(table.c[name] for name in later)) <= tuple_(*given(later))
+    return update(table).where(and_(*equal, behind)).values(dict(zip(new, given(new), strict=True)))
+
+
+# What an attestation that shows nothing new leaves behind, if what it renews is still what is on file.
+RENEW_SEEN: Final = _renewing(
+    schema.last_seen,
+    ("host_id",),
+    ("reset_count", "restart_count", "clock"),
+    ("reset_count", "restart_count", "clock", "safe", "time"),
+)
+RENEW_STATE: Final = _renewing(
+    schema.host_states,
+    tuple(c.name for c in schema.host_states.c if c.name not in ("checked", "until")),
+    ("checked",),
+    ("checked", "until"),
+)

@@ -243,8 +243,8 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
             return row.generation, host_row(row) if row.host_id is not None else None
 
     def host_file(self, host_id: bytes) -> HostFile:
-        """All that an attestation of a host needs to know, of one moment."""
-        with self._reading_together() as connection:
+        """All that an attestation of a host needs to know."""
+        with self._reading() as connection:
             return read_host_file(connection, host_id)
 
     def hosts(self) -> tuple[Host, ...]:

@@ -17,12 +17,15 @@ from watchword.authority.store.upsert import upsert
 from watchword.errors import UsageError
 from watchword.launch.attest import HostState, Standing
 from watchword.launch.on_file import Record
+from watchword.verify.quote import LastSeen
 
-__all__ = ["KeptEvidence", "PackedLog", "Placement", "WatchReads", "WatchTransaction", "pack", "state_row"]
+__all__ = ["KeptEvidence", "PackedLog", "Placement", "Renewal", "WatchReads", "WatchTransaction", "pack", "state_row"]
 
 _MAX_PARTS: Final = 64  # of one runtime log; then they are joined
 _BATCH: Final = 200
 _STATE_FIELDS: Final = tuple(field.name for field in fields(HostState))
+_SEEN_FIELDS: Final = tuple(field.name for field in fields(LastSeen))
+_STANDING: Final = _STATE_FIELDS.index("standing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,19 @@ class PackedLog:
     data: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """An attestation of a host at ``time`` (Unix seconds) that moved nothing but times.
+
+    ``last`` is what its TPM showed, ``states`` are by profile id.
+    """
+
+    host_id: bytes
+    time: int
+    last: LastSeen
+    states: Mapping[bytes, HostState]
+
+
 class WatchTransaction(TrustTransaction):
     """The part of a transaction that keeps up with hosts."""
 
@@ -85,6 +101,22 @@ class WatchTransaction(TrustTransaction):
         values = {name: getattr(state, name) for name in _STATE_FIELDS}  # asdict() takes ten times as long
         values |= {"host_id": host_id, "profile_id": profile_id, "standing": str(state.standing)}
         self._connection.execute(statements.PUT_STATE, values)
+
+    def renew(self, renewals: Sequence[Renewal]) -> None:
+        """Move the times of what is on file, where that is still what was judged."""
+        seen = [
+            {"new_host_id": r.host_id, "new_time": r.time, **{f"new_{n}": getattr(r.last, n) for n in _SEEN_FIELDS}}
+            for r in renewals
+        ]
+        states = [
+            {"new_host_id": r.host_id, "new_profile_id": profile_id, **_new(state)}
+            for r in renewals
+            for profile_id, state in r.states.items()
+        ]
+        if renewals:
+            self._connection.execute(statements.RENEW_SEEN, seen)
+        if states:
+            self._connection.execute(statements.RENEW_STATE, states)
 
     def forget_best(self, host_id: bytes) -> None:
         """Accept what a host is worth now: it is not held against it that it was better before."""
@@ -159,6 +191,11 @@ class WatchTransaction(TrustTransaction):
         return zlib.decompress(
             self._connection.execute(select(table.c.data).where(table.c.digest == digest)).scalar_one()
         )
+
+
+def _new(state: HostState) -> dict[str, Any]:
+    values = {f"new_{name}": getattr(state, name) for name in _STATE_FIELDS}
+    return values | {"new_standing": str(state.standing)}
 
 
 def pack(data: bytes) -> PackedLog:
@@ -239,6 +276,18 @@ class WatchReads:
             row = connection.execute(select(table).where(table.c.host_id == host_id)).first()
         return self._with_logs(row) if row else None
 
+    def boot_log(self, host_id: bytes) -> bytes:
+        """The boot log of the evidence on file; empty when there is none."""
+        parts, logs = schema.evidence_parts, schema.evidence_logs
+        statement = (
+            select(logs.c.data)
+            .join(parts, parts.c.digest == logs.c.digest)
+            .where(parts.c.host_id == host_id, parts.c.position == 0)
+        )
+        with self._reading() as connection:
+            data = connection.execute(statement).scalar()
+        return zlib.decompress(data) if data is not None else b""
+
     def _with_logs(self, row: Row[Any]) -> KeptEvidence:
         parts, logs = schema.evidence_parts, schema.evidence_logs
         statement = (
@@ -253,7 +302,8 @@ class WatchReads:
         return KeptEvidence(row.host_id, row.time, Record.parse(row.record), event_log, runtime)
 
 
-def state_row(row: Row[Any]) -> HostState:
-    """What a row says of a host."""
-    values = {name: getattr(row, name) for name in _STATE_FIELDS}
-    return HostState(**values | {"standing": Standing(row.standing)})
+def state_row(row: Row[Any], prefix: str = "") -> HostState:
+    """What a row, whose columns have names with ``prefix``, says of a host."""
+    values = [getattr(row, prefix + name) for name in _STATE_FIELDS]
+    values[_STANDING] = Standing(values[_STANDING])
+    return HostState(*values)

@@ -94,7 +94,10 @@ class DecisionEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttestationEvent(Event):
-    """Authentic evidence was judged, by the first profile that somebody is interested in."""
+    """Authentic evidence was judged, by the first profile that somebody is interested in.
+
+    ``renewed``: it showed what the evidence before showed, and so did not have to be looked at in full.
+    """
 
     NAME: ClassVar[str] = "attestation"
     trace: str
@@ -104,6 +107,7 @@ class AttestationEvent(Event):
     profile: str
     level: str
     stack: str
+    renewed: bool
     cost: Cost
 
 

@@ -70,6 +70,9 @@ class Metrics:
         self._attestations = Counter(
             "watchword_attestations_total", "Judged attestations.", ["standing", "code"], registry=registry
         )
+        self._renewals = Counter(
+            "watchword_renewals_total", "Attestations that showed nothing new.", registry=registry
+        )
         self._enrolments = Counter("watchword_enrolments_total", "Steps of enrolments.", ["step"], registry=registry)
         self._refusals = Counter(
             "watchword_refusals_total",
@@ -119,6 +122,7 @@ class Metrics:
                 self._spent("launch", event.cost)
             case AttestationEvent():
                 self._attestations.labels(event.standing, bounded(event.code)).inc()
+                self._renewals.inc(event.renewed)
                 self._spent("attest", event.cost)
             case ChallengeEvent():
                 self._challenges.labels(event.purpose).inc()
