@@ -34,8 +34,8 @@ def die(point: str) -> None:
 
 
 class DyingTransaction(Transaction):
-    def use_nonce(self, nonce_id: bytes, expires: int) -> bool:
-        fresh = super().use_nonce(nonce_id, expires)
+    def use_nonce(self, nonce_id: bytes, expires: int, era: bytes = b"") -> bool:
+        fresh = super().use_nonce(nonce_id, expires, era)
         die("after_use_nonce")
         return fresh
 

@@ -167,6 +167,12 @@ def entry_from_the_future(world: World, _subject: Subject) -> None:
         tx.append_act(world.now + 1, "host-revoke", "ab" * 32)
 
 
+def forgotten_by_a_clock_ahead(world: World, _subject: Subject) -> None:
+    with world.store.transaction() as tx:
+        tx.use_nonce(b"n" * 32, world.now + 3600)
+        assert tx.prune_nonces(world.now + 3600) == 1
+
+
 def sleepy_witness(world: World, subject: Subject) -> Subject:
     key = note_key("w.example", Ed25519PrivateKey.generate().public_key(), COSIGNS).encode()
     with world.store.transaction() as tx:
@@ -274,6 +280,7 @@ CASES: list[tuple[Harm, str, list[str]]] = [
     (text_for_bytes, "problem", ["decision-log"]),
     (altered_tile, "problem", ["decision-log"]),
     (entry_from_the_future, "problem", ["clock-behind"]),
+    (forgotten_by_a_clock_ahead, "problem", ["launches-blocked"]),
     (sleepy_witness, "warning", ["witness-behind"]),
     (slow_clock_of_a_witness, "warning", ["clock-ahead"]),
     (old_evidence, "warning", ["retention-late"]),

@@ -9,6 +9,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +23,8 @@ from faults.service import Service
 from watchword.crypto.keylist import verify_chain
 from watchword.testing.replayed import Line
 from watchword.testing.witness import Witness
+from watchword.wire.evidence import Purpose
+from watchword.wire.messages import Challenge, ChallengeRequest, Refusal, Release
 
 COMMAND = [sys.executable, "-m", "watchword"]
 
@@ -232,6 +235,37 @@ def test_a_store_that_is_the_newest_goes_on(authority: Authority) -> None:
     assert authority.ask(token) == "released"
     assert authority.ask(token, host=1) == "refused token-used-up"
     assert [each["act"] for each in authority.acts()][-1] == "recovery-resume"
+
+
+def test_after_a_clock_that_was_ahead_launches_go_on_with_new_challenges(authority: Authority) -> None:
+    """The service runs all the time. What was answered by the wrong clock is not answered again."""
+    token, host = Token.seal(authority, allowed=9), authority.hosts[0]
+    now = int(time.time())
+    with closing(Line(authority.url, authority.keys)) as line:
+        challenge = line.ask(ChallengeRequest(host.host_id, Purpose.LAUNCH, token.text))
+        assert isinstance(challenge, Challenge)
+        used = host.release_request(challenge, token.text, "vm")
+        assert isinstance(line.ask(*used), Release)
+        with authority.store() as store, store.transaction() as tx:  # as if it had been an hour ahead
+            assert tx.use_nonce(b"n" * 32, now + 3600)
+            assert tx.prune_nonces(now + 3600) == 2
+        assert authority.ask(token) == "refused nonce-used"
+        _, shown = authority.run("authority", "recovery", "show")
+        assert shown["problem"] == "launches-blocked"
+
+        void = ("authority", "recovery", "void-challenges", "--reason", "a wrong clock", "--time")
+        assert code(authority.run(*void, str(now - 3600))) == (1, "clock-disagrees")
+        assert authority.ask(token) == "refused nonce-used"
+        assert authority.run(*void, str(int(time.time()))) == (0, {"void": True})
+        assert authority.ask(token, host=1) == "released"
+        again = line.ask(*used)
+        assert isinstance(again, Refusal)
+        assert again.code == "nonce-unknown"
+    assert code(authority.run(*void, str(int(time.time())))) == (1, "launches-not-blocked")
+    assert authority.run("authority", "recovery", "show")[1]["problem"] == ""
+    assert [each["details"] for each in authority.acts() if each["act"] == "challenges-void"] == [
+        {"forgotten": now + 3600, "reason": "a wrong clock"}
+    ]
 
 
 def test_without_its_mark_nobody_can_tell(authority: Authority) -> None:

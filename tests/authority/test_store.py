@@ -29,8 +29,10 @@ from watchword.authority.store import (
     Store,
     schema,
 )
+from watchword.authority.store.nonces import Nonces
 from watchword.errors import Rejected, Unavailable, UsageError, WatchwordError
 from watchword.launch.attest import HostState, Standing
+from watchword.launch.challenge import LIFETIME
 from watchword.verify.ek import EkClass
 from watchword.verify.ima_log import RuntimeSeen
 from watchword.verify.quote import LastSeen
@@ -103,6 +105,65 @@ def test_pruning_by_a_clock_that_is_ahead_does_not_refuse_what_was_not_spent(sto
         assert tx.prune_nonces(NOW + 1_000_000) == 1
         assert not tx.use_nonce(b"old", NOW + 10)
         assert tx.use_nonce(b"new", NOW + 11)
+
+
+def begin_era(store: Store) -> bytes:
+    with store.transaction() as tx:
+        tx.begin_era()
+    return store.nonces().era
+
+
+def test_a_clock_that_was_ahead_blocks_launches_until_a_new_era(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.use_nonce(b"ahead", NOW + 3720)
+        tx.prune_nonces(NOW + 3720)
+        assert not tx.use_nonce(b"now", NOW + LIFETIME)
+    assert store.nonces() == Nonces(b"", NOW + 3720)
+    assert store.nonces().blocks(NOW)
+    assert store.nonces().blocks(NOW + 3600)
+    assert not store.nonces().blocks(NOW + 3601)
+    generation, era = store.generation(), begin_era(store)
+    assert store.generation() == generation + 1  # so that whoever gives out nonces knows
+    assert store.nonces() == Nonces(era, 0)
+    with store.transaction() as tx:
+        assert tx.use_nonce(b"new", NOW + LIFETIME, era)
+        assert not tx.use_nonce(b"new", NOW + LIFETIME, era)
+
+
+def test_no_nonce_of_an_era_before_is_good(store: Store) -> None:
+    """Neither used nor unused, forgotten nor remembered, whatever the clock says."""
+    eras = [b"", begin_era(store), begin_era(store)]
+    assert len(set(eras)) == 3
+    assert {len(era) for era in eras[1:]} == {16}
+    with store.transaction() as tx:
+        for era in eras[:2]:
+            assert not tx.use_nonce(b"n" + era, NOW + 1_000_000, era)
+        assert tx.use_nonce(b"n", NOW + LIFETIME, eras[2])
+
+
+def test_nonces_of_an_era_stay_spent_when_the_clock_goes_back(store: Store) -> None:
+    era = begin_era(store)
+    with store.transaction() as tx:
+        assert tx.use_nonce(b"old", NOW + 10, era)
+        assert tx.use_nonce(b"new", NOW + 100, era)
+        assert tx.prune_nonces(NOW + 50) == 1
+        assert not tx.use_nonce(b"old", NOW + 10, era)
+        assert not tx.use_nonce(b"new", NOW + 100, era)
+    assert store.nonces() == Nonces(era, NOW + 10)
+
+
+def test_a_program_from_before_eras_forgets_no_nonce_of_one(store: Store, where: Path | DatabaseUrl) -> None:
+    """Its clock is ahead, it forgets all it knows, and the mark of its own nonces stays where it is."""
+    with store.transaction() as tx:
+        tx.use_nonce(b"first", NOW + 5000)
+        tx.prune_nonces(NOW + 5000)
+    era = begin_era(store)
+    with store.transaction() as tx:
+        assert tx.use_nonce(b"n", NOW + LIFETIME, era)
+    raw(where, "DELETE FROM used_nonces")
+    with store.transaction() as tx:
+        assert not tx.use_nonce(b"n", NOW + LIFETIME, era)
+    assert raw(where, "SELECT nonces_pruned FROM state") == [(NOW + 5000,)]
 
 
 def test_a_transaction_that_fails_changes_nothing(store: Store) -> None:

@@ -53,6 +53,15 @@ def test_a_nonce_for_something_else(changes: dict[str, Any]) -> None:
     assert reason(issue(), **changes) == "nonce-unknown"
 
 
+def test_a_nonce_of_another_era() -> None:
+    first, later, other = b"", b"1" * 16, b"2" * 16
+    assert challenge.check(KEY, issue(era=later), **FOR, now=NOW, era=later)
+    for issued, now in ((first, later), (later, first), (later, other)):
+        assert reason(issue(era=issued), era=now) == "nonce-unknown"
+    with pytest.raises(ValueError, match="an era has 16 bytes"):
+        issue(era=b"short")
+
+
 def test_every_byte_counts() -> None:
     nonce = issue()
     for place in range(NONCE_SIZE):

@@ -92,7 +92,7 @@ MUTATIONS = (
     Mutation(
         "B6",
         _CHALLENGE,
-        "    if not hmac.compare_digest(mac, _mac(key, body, host_id, purpose, token_id)):",
+        "    if not hmac.compare_digest(mac, _mac(key, body, host_id, purpose, token_id, era)):",
         "    if False:",
         _NONCE_TESTS,
     ),
@@ -131,16 +131,31 @@ MUTATIONS = (
     Mutation(
         "B6",
         "authority/launches.py",
-        "fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False",
+        "fresh = tx.use_nonce(*spend) if launch.nonce_expires else False",
         "fresh = bool(launch.nonce_expires)",
         _attack("token", "test_replayed_evidence"),
     ),
     Mutation(
         "B6",
-        "authority/store/transaction.py",
-        "        if expires <= pruned:",
+        "authority/store/nonces.py",
+        "        if expires <= forgotten:",
         "        if False:",
         ("tests/authority/test_store.py",),
+    ),
+    Mutation(
+        "B6",
+        "authority/store/nonces.py",
+        "        if forgotten is None:  # its era is over\n            return False\n",
+        "        forgotten = forgotten or 0\n",
+        ("tests/authority/test_store.py",),
+    ),
+    Mutation("B6", _CHALLENGE, 'challenge/2\\0" + era if era', 'challenge/2\\0" if era', _NONCE_TESTS),
+    Mutation(
+        "B6",
+        "authority/launches.py",
+        "launch.accept_nonce(keys.mac_key, snapshot.nonce_era)",
+        "launch.accept_nonce(keys.mac_key)",
+        ("tests/authority/test_recovery.py",),
     ),
     Mutation("B7", _QUOTE, "    if signed != asked:", "    if False:", _TESTS),
     Mutation(

@@ -17,7 +17,7 @@ from watchword.authority.high_water import HighWater
 from watchword.authority.host_rates import HostRates
 from watchword.authority.keyring import Keyring
 from watchword.authority.renewals import Renewals
-from watchword.authority.snapshot import Snapshots
+from watchword.authority.snapshot import Snapshot, Snapshots
 from watchword.authority.store import Host, Placement, Store, Transaction
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import Tell
@@ -175,6 +175,8 @@ class Launches:
                         actual=grant.profile.hex()),
                 hint="Give the profile to the authority: watchword authority profile add FILE.",
             )  # fmt: skip
+        generation, host = self._store.host_now(request.host_id)
+        snapshot = self._snapshots.at(generation)
         nonce = challenge.issue(
             keys.mac_key,
             host_id=request.host_id,
@@ -182,15 +184,16 @@ class Launches:
             token_id=token_id(request.token),
             now=now,
             random=secrets.token_bytes(challenge.RANDOM_SIZE),
+            era=snapshot.nonce_era,
         )
-        known, reset_count = self._on_file(request.host_id, now)
+        known, reset_count = self._on_file(host, snapshot, now)
         return Challenge(nonce, profile.selections(), now + challenge.LIFETIME, known, reset_count)
 
-    def _on_file(self, host_id: bytes, now: int) -> tuple[int, int]:
+    @staticmethod
+    def _on_file(host: Host | None, snapshot: Snapshot, now: int) -> tuple[int, int]:
         """How many entries of the host's runtime log are judged already, and in which boot (its resetCount)."""
-        generation, host = self._store.host_now(host_id)
         state = host.runtime_state if host is not None else None
-        if state is None or not self._snapshots.at(generation).judges(state.stack, now):
+        if state is None or not snapshot.judges(state.stack, now):
             return 0, 0  # whichever stack judges now has not seen that log
         return state.seen.entries, state.seen.reset_count
 
@@ -207,9 +210,12 @@ class Launches:
         launch.open_token(keys.sealing_keys, keys.void)
         refused: Rejected | None = None
         try:
-            launch.accept_nonce(keys.mac_key)
             with work.phase("read"):
-                known = self._known(launch)
+                generation, host = self._store.host_now(launch.evidence.host_id)
+                snapshot = self._snapshots.at(generation)
+            launch.accept_nonce(keys.mac_key, snapshot.nonce_era)
+            with work.phase("read"):
+                known = self._known(launch, host, snapshot)
             with work.phase("appraise"):
                 launch.appraise(known)
         except Rejected as rejected:
@@ -236,9 +242,7 @@ class Launches:
         work.told = True
         self._tell(decided(entry, decision, work))
 
-    def _known(self, launch: Launch) -> Known:
-        generation, host = self._store.host_now(launch.evidence.host_id)
-        snapshot = self._snapshots.at(generation)
+    def _known(self, launch: Launch, host: Host | None, snapshot: Snapshot) -> Known:
         profile = self._snapshots.profile(launch.grant.profile)
         if host is None:
             return Known(None, False, None, None, profile, snapshot.releases)
@@ -260,7 +264,8 @@ class Launches:
 
     def _decide(self, launch: Launch, tx: Transaction, refused: Rejected | None, kept: Kept | None) -> Rejected | None:
         """Under the writer's lock: spend the nonce, count the release, remember the host's clock and evidence."""
-        fresh = tx.use_nonce(launch.nonce_id, launch.nonce_expires) if launch.nonce_expires else False
+        spend = (launch.nonce_id, launch.nonce_expires, launch.nonce_era)
+        fresh = tx.use_nonce(*spend) if launch.nonce_expires else False
         if refused is None:
             try:
                 launch.count(nonce_is_fresh=fresh, releases=tx.releases(launch.token_id))

@@ -1,5 +1,7 @@
 """After the store was put back: going on when it is the newest, or beginning a new epoch when nobody can know.
 
+And after the clock was ahead: making every challenge void, so that what was forgotten by that clock cannot matter.
+
 In a new epoch every token that was sealed before is void, so that no lost count can matter. Hosts notice nothing: what
 they seal with the old keys still opens.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from watchword.authority.admin import Admin
 from watchword.authority.data import DataDirectory
@@ -18,9 +20,11 @@ from watchword.authority.keyring import Keyring
 from watchword.errors import Unavailable, UsageError
 from watchword.verify.log import verify_checkpoint
 
-__all__ = ["EPOCH", "Recovery", "Standing"]
+__all__ = ["BLOCKED", "EPOCH", "MAX_CLOCK_ERROR", "Recovery", "Standing"]
 
 EPOCH = "epoch-open"
+BLOCKED = "launches-blocked"
+MAX_CLOCK_ERROR: Final = 60  # seconds between this machine's clock and the one that the operator looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,9 @@ class Recovery:
             marked = water.mark(ring).size
         except Unavailable:
             marked = None
+        nonces = self.directory.store.nonces()
+        if not problem and nonces.blocks(self.admin.now):
+            problem, message = BLOCKED, f"every nonce counts as used until {nonces.forgotten} (Unix time)"
         return Standing(problem, message, read_hold(ring.directory), self.directory.store.head().seq, marked)
 
     def resume(self, checkpoint: bytes, reason: str) -> None:
@@ -75,6 +82,26 @@ class Recovery:
         water.check_mark(ring)
         self.admin.record("recovery-resume", ring.fingerprint, entries=known.size, root=known.root.hex(), reason=reason)
         os.unlink(ring.directory / HOLD)
+
+    def void_challenges(self, time: int, reason: str) -> None:
+        """Begin a new era of nonces, once the clock is right again: ``time`` (Unix seconds) is that of another clock.
+
+        Raises :class:`UsageError` (``clock-disagrees``, ``launches-not-blocked``).
+        """
+        now, ring = self.admin.now, self.directory.keyring
+        if abs(time - now) > MAX_CLOCK_ERROR:
+            raise UsageError(
+                "clock-disagrees",
+                f"this machine's clock and yours are {abs(time - now)} seconds apart",
+                hint="set the clock first (timedatectl): with one that is behind, what has expired is good again",
+            )
+        with self.directory.store.transaction() as tx:
+            nonces = tx.nonces()
+            if not nonces.blocks(now):
+                raise UsageError("launches-not-blocked", "nonces that are given out now are good: there is no need")
+            tx.begin_era()
+            details = {"forgotten": nonces.forgotten, "reason": reason}
+            tx.append_act(now, "challenges-void", ring.fingerprint, by=self.admin.actor, **details)
 
     def open_epoch(self, ring: Keyring, reason: str, *, requested: bool) -> Keyring:
         """Make every token void that was sealed until now, and go on from the log as it is.

@@ -27,12 +27,16 @@ _MAX_PROFILES = 1024  # parsed profiles kept
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Whose TPMs are believed, stack releases, and the ids of watched profiles, at one ``generation`` of the store."""
+    """Whose TPMs are believed, stack releases, the ids of watched profiles, at one ``generation`` of the store.
+
+    ``nonce_era`` is the era of nonces, see ``launch.challenge``.
+    """
 
     generation: int
     trusted: Trusted
     releases: tuple[StackRelease, ...]
     watched: tuple[bytes, ...]
+    nonce_era: bytes
 
     def judges(self, judge: bytes, now: int) -> bool:
         """Whether what is remembered as judged by ``judge`` would be judged alike at ``now`` (Unix seconds)."""
@@ -66,6 +70,7 @@ class Snapshots:
                 trusted=self._read_trusted(),
                 releases=self._compile(),
                 watched=self._store.watched(),
+                nonce_era=self._store.nonces().era,
             )
             self._profiles.clear()  # one may have been removed
             return self._snapshot

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from watchword.cli.authority_common import FILE, date, opened, passphrase, where
+from watchword.cli.authority_common import FILE, date, opened, passphrase, unix_time, where
 from watchword.cli.authority_keys import REQUEST, for_request, write_request
 from watchword.cli.output import emit, note
 from watchword.cli.profile import read_bounded
@@ -105,7 +105,7 @@ def _told(contents: Contents) -> str:
 
 @click.group("recovery")
 def recovery() -> None:
-    """After a store was put back, or was found to have gone back.
+    """After a store was put back, or was found to have gone back, or a clock was ahead.
 
     \b
     Example:
@@ -181,6 +181,27 @@ def open_epoch(reason: str, request: Path | None, data: Path, passphrase_file: P
             return
     document = {"version": ring.key_list.version, "sealing": next(iter(ring.sealing_keys)).hex()}
     emit(document, f"a new epoch, keys version {ring.key_list.version}: older tokens are void", as_json=as_json)
+
+
+@recovery.command("void-challenges")
+@click.option("--time", "told", required=True, help="What time it is, by another clock than this machine's.")
+@click.option("--reason", required=True, help="What happened to the clock; everybody can read it.")
+@where
+def void_challenges(told: str, reason: str, data: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make every challenge void that was given out until now. For launches refused because the clock had been ahead.
+
+    Right the clock first. The times must agree within a minute; a service that runs goes on without a restart.
+
+    \b
+    Example:
+      watchword authority recovery void-challenges --time 2026-11-28T11:05+00:00 --reason "NTP server an hour ahead"
+    """
+    from watchword.authority.recovery import Recovery
+
+    moment = unix_time(told)
+    with opened(data, passphrase_file) as (directory, admin):
+        Recovery(directory, admin).void_challenges(moment, reason)
+    emit({"void": True}, "hosts launch again, with new challenges", as_json=as_json)
 
 
 COMMANDS: Final = (backup, restore, recovery)

@@ -100,6 +100,7 @@ class Launch:
         self.token_id = token_id(evidence.token)
         self.nonce_id = challenge.nonce_id(evidence.nonce)
         self.nonce_expires = 0
+        self.nonce_era = b""
         self.host: VerifiedHost | None = None
         # Of the host's runtime log, before this request.
         self.known_runtime: tuple[RuntimeSeen | None, RuntimeState | None] = (None, None)
@@ -134,10 +135,13 @@ class Launch:
         self._grant = open_token(self.evidence.token, keys, void)
         self._move("open_token")
 
-    def accept_nonce(self, mac_key: bytes) -> None:
-        """B6, first half: the nonce is ours, for this host, purpose and token, and fresh. F3, F6: so is the token."""
+    def accept_nonce(self, mac_key: bytes, era: bytes = b"") -> None:
+        """B6, first half: the nonce is ours, for this host, purpose and token, of this ``era``, and fresh.
+
+        F3, F6: so is the token.
+        """
         self._expect("accept_nonce")
-        evidence = self.evidence
+        evidence, self.nonce_era = self.evidence, era
         try:
             self.nonce_expires = challenge.check(
                 mac_key,
@@ -146,6 +150,7 @@ class Launch:
                 purpose=evidence.purpose,
                 token_id=self.token_id,
                 now=self.now,
+                era=era,
             )
             release.check_grant(self.grant, self.now)  # F3
             release.check_purpose(self.grant, evidence.purpose)  # F6

@@ -8,7 +8,7 @@ from alembic import op
 from watchword.authority.store.columns import Integer, String
 
 revision = "9001"
-down_revision = "0003"
+down_revision = "0004"
 
 
 def upgrade() -> None:

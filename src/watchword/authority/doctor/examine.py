@@ -69,6 +69,7 @@ def _store(
     with report.check("clock"):
         found = store.survey(subject.now)
         record.check_clock(subject, found, report)
+        record.check_nonces(subject, found, report)
     if found is not None:
         with report.check("witnesses"):
             record.check_witnesses(subject, found, report)

@@ -20,6 +20,7 @@ __all__ = [
     "check_clock",
     "check_evidence",
     "check_log",
+    "check_nonces",
     "check_store",
     "check_witness_clocks",
     "check_witnesses",
@@ -74,6 +75,16 @@ def check_clock(subject: Subject, found: Survey, report: Report) -> None:
     if ahead > 0:
         text = f"the newest entry of the log is {ahead} seconds from the future: the clock is or was wrong"
         report.problem("clock-behind", text, "Set the clock: timedatectl. Nonces and leases depend on it.")
+
+
+def check_nonces(subject: Subject, found: Survey, report: Report) -> None:
+    """A nonce that is given out now is good."""
+    if found.nonces.blocks(subject.now):
+        text = f"every launch is refused (nonce-used) until {found.nonces.forgotten} (Unix time): the clock is behind, "
+        text += "or was ahead while nonces were used and forgotten"
+        hint = "Compare the clock with another, and right it if it is behind (timedatectl). If it is right: "
+        hint += "watchword authority recovery void-challenges."
+        report.problem("launches-blocked", text, hint)
 
 
 def check_witness_clocks(ring: Keyring, store: Store, found: Survey, report: Report) -> None:

@@ -39,6 +39,7 @@ _PUBLIC: Final[Mapping[str, tuple[str, ...]]] = {
     "keys-drop-sealing": ("from_version",),
     "epoch-open": ("from_version", "entries", "known_entries", "known_root", "reason"),
     "recovery-resume": ("entries", "root", "reason"),
+    "challenges-void": ("forgotten", "reason"),
     "keys-export-root": ("from_version",),
     "witness-add": (),
     "witness-remove": (),

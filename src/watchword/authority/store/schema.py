@@ -32,6 +32,7 @@ __all__ = [
     "endorsements",
     "endorser_limits",
     "endorsers",
+    "era_nonces",
     "evidence",
     "evidence_logs",
     "evidence_parts",
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 VERSION: Final = 2  # from before there were migrations; it stays
-REVISION: Final = "0003"  # the newest of ``migrations``, which leads to these tables
+REVISION: Final = "0004"  # the newest of ``migrations``, which leads to these tables
 
 metadata = MetaData()
 
@@ -69,6 +70,9 @@ state = Table(
     Column("schema_version", Integer, nullable=False),
     Column("generation", Integer, nullable=False),  # grows with every change of what is believed or allowed
     Column("nonces_pruned", Integer, nullable=False),  # nonces that expired up to here are forgotten, and refused
+    # Since there are eras; in the first one, which has no name, the column above goes on to count.
+    Column("nonce_era", LargeBinary(16)),
+    Column("era_pruned", Integer, nullable=False, server_default="0"),  # as ``nonces_pruned``, of this era
 )
 
 anchors = Table(
@@ -318,6 +322,15 @@ used_nonces = Table(
     metadata,
     Column("nonce_id", LargeBinary, primary_key=True),
     Column("expires", Integer, nullable=False),  # no index: forgetting reads all of them, which are minutes' worth
+    sqlite_with_rowid=False,
+)
+
+# Of the era that is not the first. Apart from the others, which programs from before there were eras forget too.
+era_nonces = Table(
+    "era_nonces",
+    metadata,
+    Column("nonce_id", LargeBinary, primary_key=True),
+    Column("expires", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 

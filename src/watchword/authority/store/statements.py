@@ -45,7 +45,6 @@ __all__ = [
     "RELEASES",
     "RENEW_SEEN",
     "RENEW_STATE",
-    "SPEND_NONCE",
     "STATES",
     "UPDATE_RUNTIME",
     "UPDATE_SEEN",
@@ -96,12 +95,6 @@ UPDATE_SEEN: Final = _advancing(schema.last_seen, "host_id", "reset_count", "res
     schema.last_seen.c.host_id
 )
 UPDATE_RUNTIME: Final = _advancing(schema.runtime_seen, "host_id", "reset_count", "entries")
-# No row when the nonce was spent before, else up to when nonces are forgotten.
-SPEND_NONCE: Final = (
-    upsert(schema.used_nonces)
-    .on_conflict_do_nothing()
-    .returning(select(schema.state.c.nonces_pruned).scalar_subquery())
-)
 RELEASES: Final = select(schema.releases.c.count).where(schema.releases.c.token_id == bindparam("token_id"))
 COUNT_RELEASE: Final = (
     upsert(schema.releases)

@@ -16,6 +16,7 @@ from watchword.authority.store.engine import BUSY_SECONDS, Backend, open_backend
 from watchword.authority.store.events import EventReads
 from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
+from watchword.authority.store.nonces import NonceReads
 from watchword.authority.store.record import Decision, verify_record
 from watchword.authority.store.retention import RetentionReads
 from watchword.authority.store.rows import (
@@ -74,7 +75,7 @@ class Head:
     root: bytes
 
 
-class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads):
+class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, NonceReads):
     """The authority's memory. Any number of threads and processes may use one at the same time."""
 
     def __init__(self, backend: Backend) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, or_, select, true
 
 from watchword.authority.store import schema
+from watchword.authority.store.nonces import Nonces, nonces_now
 
 __all__ = ["HostCount", "RetiringStack", "Survey", "SurveyReads"]
 
@@ -50,6 +51,7 @@ class Survey:
     crls: dict[str, int]
     rows: dict[str, int]
     oldest_evidence: int
+    nonces: Nonces
 
 
 class SurveyReads:
@@ -81,6 +83,7 @@ class SurveyReads:
                 crls=_crls(connection),
                 rows=_rows(connection),
                 oldest_evidence=connection.execute(select(func.min(schema.evidence.c.time))).scalar() or 0,
+                nonces=nonces_now(connection),
             )
 
 
@@ -154,5 +157,6 @@ def _rows(connection: Connection) -> dict[str, int]:
         schema.profiles,
         schema.releases,
         schema.used_nonces,
+        schema.era_nonces,
     )
     return {t.name: int(connection.execute(select(func.count()).select_from(t)).scalar() or 0) for t in tables}

@@ -6,12 +6,13 @@ import secrets
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.acts import public_text
 from watchword.authority.store.allowed import AllowedTransaction
 from watchword.authority.store.events import EventTransaction
+from watchword.authority.store.nonces import NonceTransaction, check_key
 from watchword.authority.store.record import Decision, Place, next_decision
 from watchword.authority.store.retention import RetentionTransaction
 from watchword.authority.store.rows import Host
@@ -28,43 +29,12 @@ from watchword.wire.tile import HEIGHT
 __all__ = ["ACT_FORMAT", "Transaction"]
 
 ACT_FORMAT: Final = "watchword-act/1"
-_MAX_KEY: Final = 64  # bytes of a nonce id or token id
 
 
-class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction, EventTransaction):
+class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction, EventTransaction, NonceTransaction):
     """The write side of :class:`~watchword.authority.store.Store`; made by ``Store.transaction`` and dead after it."""
 
-    # -- single use, counting, deciding ----------------------------------------------------------------------
-
-    def use_nonce(self, nonce_id: bytes, expires: int) -> bool:
-        """Spend a nonce (clause B6): True the first time, False ever after.
-
-        ``nonce_id`` is at most 64 bytes, ``expires`` in Unix seconds. A nonce that expired before the last pruning
-        counts as spent, so that a clock that is set back does not make forgotten nonces fresh again.
-        """
-        _check_key("nonce id", nonce_id)
-        spent = self._connection.execute(statements.SPEND_NONCE, {"nonce_id": nonce_id, "expires": expires})
-        pruned = spent.scalar_one_or_none()
-        if pruned is None:  # it was there
-            return False
-        if expires <= pruned:  # noqa: SIM103 - another reason: it may have been there, and was forgotten
-            return False
-        return True
-
-    def prune_nonces(self, now: int) -> int:
-        """Forget the nonces that expired up to ``now`` (Unix seconds), and return how many there were.
-
-        What is remembered is the last of those, not ``now``: a clock that was a year ahead must not refuse every
-        nonce of that year.
-        """
-        nonces, state = schema.used_nonces, schema.state
-        last = select(func.max(nonces.c.expires)).where(nonces.c.expires <= now)
-        newest = self._connection.execute(last).scalar()
-        if newest is None:
-            return 0
-        later = update(state).where(state.c.id == 1, state.c.nonces_pruned < newest)
-        self._connection.execute(later.values(nonces_pruned=newest))
-        return self._connection.execute(delete(nonces).where(nonces.c.expires <= now)).rowcount
+    # -- counting, deciding ----------------------------------------------------------------------
 
     def releases(self, token_id: bytes) -> int:
         """How many releases of this token were counted so far (clause F4)."""
@@ -72,7 +42,7 @@ class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction, Ev
 
     def count_release(self, token_id: bytes) -> int:
         """Count one more release of the token (id of at most 64 bytes) and return the new number, 1 at first."""
-        _check_key("token id", token_id)
+        check_key("token id", token_id)
         counted = self._connection.execute(statements.COUNT_RELEASE, {"token_id": token_id, "count": 1})
         count: int = counted.scalar_one()
         return count
@@ -216,8 +186,3 @@ class Transaction(AllowedTransaction, WatchTransaction, RetentionTransaction, Ev
             "state": state.encode() if state is not None else None,
         }
         self._connection.execute(statements.UPDATE_RUNTIME, values)
-
-
-def _check_key(what: str, key: bytes) -> None:
-    if not 0 < len(key) <= _MAX_KEY:
-        raise ValueError(f"a {what} has 1 to {_MAX_KEY} bytes, not {len(key)}")
