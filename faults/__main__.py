@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from faults import crowds, environment, killing
+from faults import crowds, database, environment, killing
 from faults.outcome import Outcome, Unable
 
 FAULTS: Final[dict[str, tuple[Callable[[Path, int], Outcome], int]]] = {
     "killed-at-any-moment": (killing.at_any_moment, 50),
     "killed-at-every-call": (killing.at_every_call, 2),
+    "database-restarted": (database.restarted, 10),
+    "database-killed": (database.killed, 10),
+    "database-failed-over": (database.failed_over, 3),
     "disk-full": (environment.disk_full, 5),
     "clock-jumps": (environment.clock_jumps, 10),
     "overload": (crowds.overload, 2),

@@ -7,10 +7,10 @@ import random
 import ssl
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
-from faults.judge import look_at_log, violations
-from faults.load import Load, Token
+from faults.judge import judged
 from faults.outcome import Outcome
 from faults.service import Service
 from watchword.agent.transport import new_reply_key
@@ -27,18 +27,12 @@ _SECONDS = 8.0
 
 def overload(folder: Path, times: int) -> Outcome:
     """600 clients ask without a pause for eight seconds while eight hosts launch, ``times`` times."""
-    service = Service(folder)
     outcome = Outcome()
-    try:
+    with closing(Service(folder)) as service:
         for _ in range(times):
-            seen = look_at_log(service, None)
-            tokens = [Token.seal(service, allowed=2) for _ in range(400)]
-            with Load(service, tokens) as load:
+            with judged(service, outcome, 400) as load:
                 load.wait_for(100)
-                flood = asyncio.run(_flood(service, service.hosts[0]))
-            outcome.add(load.outcomes + flood, violations(service, tokens, load.received, seen), load.longest)
-    finally:
-        service.close()
+                outcome.said.update(asyncio.run(_flood(service, service.hosts[0])))
     return outcome
 
 
@@ -86,20 +80,14 @@ async def _connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.Stre
 
 def trickle(folder: Path, times: int) -> Outcome:
     """200 clients send a byte every two seconds, of a head or of a body, while eight hosts launch, ``times`` times."""
-    service = Service(folder)
     outcome = Outcome()
-    try:
+    with closing(Service(folder)) as service:
         for _ in range(times):
-            seen = look_at_log(service, None)
-            tokens = [Token.seal(service, allowed=2) for _ in range(2000)]
-            with Load(service, tokens) as load:
+            with judged(service, outcome, 2000):
                 held = asyncio.run(_trickle_all(service))
-            outcome.add(load.outcomes, violations(service, tokens, load.received, seen), load.longest)
             outcome.notes.append(f"the last slow connection was closed after {max(held):.0f} s")
             if max(held) > 60:
                 outcome.broken["a slow client was kept"] += 1
-    finally:
-        service.close()
     return outcome
 
 

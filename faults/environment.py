@@ -6,11 +6,11 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from faults.judge import look_at_log, violations
-from faults.load import Load, Token, launch
+from faults.judge import judged, look_at_log, violations
+from faults.load import Token, launch
 from faults.outcome import Outcome, Unable
 from faults.service import Service
 from watchword.testing.replayed import Line
@@ -27,21 +27,14 @@ _HOUR = 3600
 def disk_full(folder: Path, times: int) -> Outcome:
     """The file system of the data fills up while eight hosts launch, and is given room again, ``times`` times."""
     outcome = Outcome()
-    with _small_disk(folder / "disk") as disk:
-        service = Service(folder, data=disk / "authority")
-        try:
-            for _ in range(times):
-                seen = look_at_log(service, None)
-                tokens = [Token.seal(service, allowed=2) for _ in range(200)]
-                with Load(service, tokens) as load:
-                    load.wait_for(20)
-                    _fill(disk / "filler")
-                    load.wait_for(300, 10)
-                    (disk / "filler").unlink()
-                    load.wait_for(340, 10)
-                outcome.add(load.outcomes, violations(service, tokens, load.received, seen), load.longest)
-        finally:
-            service.close()
+    with _small_disk(folder / "disk") as disk, closing(Service(folder, data=disk / "authority")) as service:
+        for _ in range(times):
+            with judged(service, outcome, 200) as load:
+                load.wait_for(20)
+                _fill(disk / "filler")
+                load.wait_for(300, 10)
+                (disk / "filler").unlink()
+                load.wait_for(340, 10)
     return outcome
 
 
@@ -75,15 +68,13 @@ def clock_jumps(folder: Path, times: int) -> Outcome:
         apart.mkdir()
         offset = apart / "offset"
         offset.write_text("+0")
-        service = Service(apart, environment={**_FAKE, "FAKETIME_TIMESTAMP_FILE": str(offset)}, hosts=4)
-        try:
+        fake = {**_FAKE, "FAKETIME_TIMESTAMP_FILE": str(offset)}
+        with closing(Service(apart, environment=fake, hosts=4)) as service:
             seen = look_at_log(service, None)
             tokens = [Token.seal(service, allowed=2, seconds=10 * _HOUR) for _ in range(2)]
             received = Counter[bytes]()
             said, broken = _jump(service, offset, tokens, received, (_HOUR, 365 * 24 * _HOUR)[turn % 2])
             outcome.add(said, [*broken, *violations(service, tokens, received, seen)])
-        finally:
-            service.close()
     return outcome
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from faults.load import Token, launch
+from faults.load import Load, Token, launch
+from faults.outcome import Outcome
 from faults.service import Service
 from watchword.errors import WatchwordError
 from watchword.tenant.audit import audit
@@ -14,7 +16,20 @@ from watchword.tenant.client import AuthorityClient
 from watchword.tenant.log_state import Seen
 from watchword.testing.replayed import Line
 
-__all__ = ["look_at_log", "violations"]
+__all__ = ["judged", "look_at_log", "violations"]
+
+
+@contextmanager
+def judged(service: Service, outcome: Outcome, tokens: int) -> Iterator[Load]:
+    """All hosts of ``service`` launch, with so many fresh tokens of two releases each, while the block does its worst.
+
+    What came of it is added to ``outcome``. The service runs, again or still, when the block ends.
+    """
+    seen = look_at_log(service, None)
+    fresh = [Token.seal(service, allowed=2) for _ in range(tokens)]
+    with Load(service, fresh) as load:
+        yield load
+    outcome.add(load.outcomes, violations(service, fresh, load.received, seen), load.longest)
 
 
 def look_at_log(service: Service, seen: Seen | None) -> Seen:

@@ -9,12 +9,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
-from faults.judge import look_at_log, violations
-from faults.load import Load, Token
+from faults.judge import judged, look_at_log, violations
+from faults.load import Token
 from faults.outcome import Outcome, Unable
 from faults.service import Service
 from watchword.testing.replayed import Line, ReplayedHost
@@ -29,20 +29,15 @@ _ATTACHED = re.compile(r"Process \d+ attached")
 
 def at_any_moment(folder: Path, times: int) -> Outcome:
     """``kill -9`` while eight hosts launch, then a start, ``times`` times."""
-    service = Service(folder)
     outcome = Outcome()
-    try:
+    with closing(Service(folder)) as service:
         for _ in range(times):
-            seen = look_at_log(service, None)
-            tokens = [Token.seal(service, allowed=2) for _ in range(40)]
-            with Load(service, tokens) as load:
+            with judged(service, outcome, 40) as load:
                 load.wait_for(random.randint(1, 120))
                 time.sleep(random.random() * 0.02)
                 service.kill()
-            service.start()
-            outcome.add(load.outcomes, violations(service, tokens, load.received, seen), load.longest)
-    finally:
-        service.close()
+                load.end()
+                service.start()
     return outcome
 
 
@@ -52,9 +47,8 @@ def at_every_call(folder: Path, times: int) -> Outcome:
     For every kind of call the first, the second and so on, until the process survived ``times`` releases in a row:
     there is no such call any more.
     """
-    service = Service(folder, hosts=2)
     outcome = Outcome()
-    try:
+    with closing(Service(folder, hosts=2)) as service:
         for call in _CALLS:
             killed, survived = 0, 0
             for number in count(1):
@@ -63,8 +57,6 @@ def at_every_call(folder: Path, times: int) -> Outcome:
                 if survived >= times:
                     break
             outcome.notes.append(f"killed at {killed} calls of {call}")
-    finally:
-        service.close()
     return outcome
 
 

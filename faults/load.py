@@ -93,6 +93,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Let every host finish what it asks for, and ask no more."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -101,6 +105,12 @@ class Load:
         """Return when so many requests were answered, or after ``seconds``."""
         deadline = time.monotonic() + seconds
         while sum(self.outcomes.values()) < requests and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def wait_for_releases(self, more: int, seconds: float = 30) -> None:
+        """Return when so many ``more`` releases arrived than until now, or after ``seconds``."""
+        wanted, deadline = sum(self.received.values()) + more, time.monotonic() + seconds
+        while sum(self.received.values()) < wanted and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _work(self, number: int, host: ReplayedHost) -> None:

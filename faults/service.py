@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from watchword.agent.hypervisor import free_port
-from watchword.authority.store import Host, Store
+from watchword.authority.store import DatabaseUrl, Host, Store
 from watchword.crypto.keylist import KeyList, verify_chain
 from watchword.policy.profile import Profile
 from watchword.testing.replayed import Recording, ReplayedHost
@@ -32,15 +32,22 @@ _READY_SECONDS = 60
 class Service:
     """An authority in ``folder`` with one stack, one profile and ``hosts``; ``data`` may be on a file system apart.
 
-    ``environment`` is added to the process's.
+    ``environment`` is added to the process's; its store is in ``database``, or a file in ``data``.
     """
 
     def __init__(
-        self, folder: Path, *, data: Path | None = None, environment: Mapping[str, str] | None = None, hosts: int = 8
+        self,
+        folder: Path,
+        *,
+        data: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        hosts: int = 8,
+        database: DatabaseUrl | None = None,
     ) -> None:
         self.folder = folder
         self.data = data or folder / "authority"
         self.profile = Profile.parse(profile_document())
+        self._database = database
         self._environment = {**os.environ, **(environment or {})}
         self._port = free_port("127.0.0.1")
         self._log = folder / "log"
@@ -53,6 +60,11 @@ class Service:
     def url(self) -> str:
         """Its address, which stays."""
         return f"https://localhost:{self._port}"
+
+    @property
+    def _where(self) -> list[str]:
+        database = ["--database", self._database.text] if self._database else []
+        return ["--data", str(self.data), *database]
 
     @property
     def log(self) -> str:
@@ -76,7 +88,7 @@ class Service:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Its store, opened by this process."""
-        with Store.open(self.data / "store.sqlite3") as store:
+        with Store.open(self._database or self.data / "store.sqlite3") as store:
             yield store
 
     def close(self) -> None:
@@ -91,18 +103,7 @@ class Service:
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
         listen = f"127.0.0.1:{self._port}"
-        command = [
-            *_COMMAND,
-            "serve",
-            "--data",
-            str(self.data),
-            "--listen",
-            listen,
-            "--host-name",
-            "localhost",
-            "--per-host",
-            "0",
-        ]
+        command = [*_COMMAND, "serve", *self._where, "--listen", listen, "--host-name", "localhost", "--per-host", "0"]
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [*command, "--ready-file", str(ready)], stdout=log, stderr=log, env=self._environment
@@ -126,7 +127,7 @@ class Service:
 
     def command(self, *arguments: str) -> None:
         """Run ``watchword authority`` on the same data."""
-        command = [*_COMMAND, *arguments, "--data", str(self.data)]
+        command = [*_COMMAND, *arguments, *self._where]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def _fetch_keys(self) -> KeyList:

@@ -15,9 +15,16 @@ from faults.outcome import Outcome, Unable
 from faults.service import Service
 from tests.conftest import ROOT
 
-from faults import environment, killing
+from faults import database, environment, killing
 
-QUICK = [(killing.at_any_moment, 2), (environment.disk_full, 1), (environment.clock_jumps, 1)]
+QUICK = [
+    (killing.at_any_moment, 2),
+    (database.restarted, 2),
+    (database.killed, 2),
+    (database.failed_over, 1),
+    (environment.disk_full, 1),
+    (environment.clock_jumps, 1),
+]
 
 
 @pytest.mark.parametrize(("fault", "times"), QUICK)

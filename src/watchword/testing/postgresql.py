@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Self
@@ -49,7 +50,7 @@ def binaries() -> Path | None:
 class Cluster:
     """One server that listens on a socket in its own directory only; it refuses to run as root and need not.
 
-    :meth:`crash` and :meth:`freeze` do to it what happens to servers.
+    :meth:`stop`, :meth:`crash` and :meth:`kill` do to it what happens to servers.
     """
 
     def __init__(self, programs: Path, folder: Path) -> None:
@@ -101,6 +102,25 @@ class Cluster:
         """End the server at once, without telling anybody; what was committed must be there afterwards."""
         self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "immediate")
 
+    def stop(self) -> None:
+        """Stop the server as an operator does who does not wait: open transactions are undone, clients sent away."""
+        self._run("pg_ctl", "stop", "-w", "-D", str(self.data), "-m", "fast")
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its processes."""
+        server = self.pid
+        os.kill(server, signal.SIGSTOP)  # it starts no more of them
+        for pid in (server, *_children(server)):
+            os.kill(pid, signal.SIGKILL)
+        _wait_for(lambda: not _children(server) and not _runs(server))
+        # Where nobody waits for orphans its number is still taken, and a new server would think that it runs.
+        for lock in (self.data / "postmaster.pid", *self.folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink()
+
+    def kill_one(self, pid: int) -> None:
+        """SIGKILL to one process of the server: it starts all others again, in case their memory is not right."""
+        os.kill(pid, signal.SIGKILL)
+
     def reload(self) -> None:
         """Read the settings again."""
         self._run("pg_ctl", "reload", "-D", str(self.data))
@@ -148,6 +168,26 @@ class Cluster:
             log = self.folder / "log"
             said = log.read_text()[-2000:] if log.exists() else ""
             raise RuntimeError(f"{program} ended with {done.returncode}: {done.stdout}{done.stderr}{said}")
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return False
+
+
+def _wait_for(done: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError("the server does not end")
+        time.sleep(0.02)
 
 
 def _as_user() -> list[str]:
