@@ -44,6 +44,7 @@ ROUNDS = 20
 @dataclass
 class Replica:
     process: subprocess.Popen[str]
+    data: Path
     url: str
     fingerprint: str
 
@@ -54,6 +55,7 @@ class Pair:
 
     world: World
     cluster: Cluster
+    database: str
     replicas: list[Replica]
     exchanges: list[Exchange]
 
@@ -88,7 +90,7 @@ def start(data: Path, database: str, ready: Path) -> Replica:
             raise RuntimeError(ready.with_suffix(".log").read_text())
         time.sleep(0.05)
     document = json.loads(ready.read_text())
-    return Replica(process, document["url"], document["fingerprint"])
+    return Replica(process, data, document["url"], document["fingerprint"])
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def pair(boots: Path, own: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
         exchanges = [HttpsExchange(replica.url, world.keys.key_list) for replica in replicas]
         for exchange in exchanges:
             stack.callback(exchange.close)
-        yield Pair(world, own, replicas, list(exchanges))
+        yield Pair(world, own, database.text, replicas, list(exchanges))
 
 
 def prepare(host: TestHost, token: str, instance: str) -> Prepared:
@@ -180,7 +182,7 @@ def test_evidence_counts_once_at_both(pair: Pair) -> None:
 
 
 def test_what_one_operator_changes_holds_everywhere(pair: Pair) -> None:
-    """A stack that is revoked through one replica's directory no longer counts at the other."""
+    """A stack revoked by a command in one replica's directory, a host revoked in the store: both refuse at once."""
     host = pair.host()
     extra = pair.world.host(exchange=pair.exchanges[1])
     for exchange in pair.exchanges:  # both have everything in memory
@@ -191,16 +193,15 @@ def test_what_one_operator_changes_holds_everywhere(pair: Pair) -> None:
         refused = prepare(extra, pair.world.token().text, "vm").send(exchange)
         assert isinstance(refused, Refusal)
         assert refused.code == "host-revoked"
-    profile = pair.world.profile
-    document = pair.world.store.profile(profile.id)
-    assert document is not None
-    before = pair.world.store.generation()
-    with pair.world.store.transaction() as tx:
-        tx.remove_watched(profile.id)
-        tx.put_watched(profile.id, pair.world.now)
-    assert pair.world.store.generation() > before
-    for exchange in pair.exchanges:
-        assert isinstance(prepare(host, pair.world.token().text, "vm").send(exchange), Release)
+    stack = pair.world.stack.digest.hex()
+    for replica, command, expected in (
+        (pair.replicas[0], ("revoke", stack, "--reason", "lost"), ["stack-revoked"] * 2),
+        (pair.replicas[1], ("activate", stack, "--reason", "found"), ["released"] * 2),
+    ):
+        where = ("--data", str(replica.data), "--database", pair.database)
+        assert run(["authority", "stack", *command, *where]) == 0
+        answers = [prepare(host, pair.world.token().text, "vm").send(exchange) for exchange in pair.exchanges]
+        assert [a.code if isinstance(a, Refusal) else "released" for a in answers] == expected
 
 
 def test_both_show_one_log(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .mutation import Mutation
 
-_REQUEST, _RECORD, _RING = "crypto/root_request.py", "crypto/root_record.py", "authority/keyring.py"
+_REQUEST, _RECORD, _RING = "crypto/root_request.py", "crypto/root_record.py", "authority/rotations.py"
 _ROOT_TESTS = ("tests/authority/test_offline_root.py",)
 
 _WATER, _LAUNCHES, _WITNESS, _TOKEN = (

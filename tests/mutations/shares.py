@@ -50,7 +50,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if not count < 2 * threshold:",
         _SHARE_TESTS,
     ),
-    Mutation("F1", _SHARE, "        if found.text() != text:", "        if False:", _SHARE_TESTS),
+    Mutation("F1", "wire/metadata_text.py", "    if to_text(data) != text:", "    if False:", _SHARE_TESTS),
     Mutation(
         "F1",
         _SHARE,

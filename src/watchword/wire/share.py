@@ -7,11 +7,10 @@ digest that it must have. It is encrypted under the launch id, and the launch id
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from watchword.errors import MalformedError
+from watchword.wire.metadata_text import MAX_TEXT, from_text, magic, to_text
 from watchword.wire.reader import Reader, Writer, parse_whole
 
 __all__ = [
@@ -32,10 +31,9 @@ RUN_SIZE = 16  # bytes; names one attempt of one host to collect the shares
 _TAG = 16
 _SET_START = "WWS1"
 _TOKEN_START = "WWT1"  # noqa: S105 - no secret
-_SET_MAGIC = base64.urlsafe_b64decode(_SET_START)
-_MAX_TEXT = 255  # characters: one metadata value
+_SET_MAGIC = magic(_SET_START)
 METADATA_KEYS = ("watchword", *(f"watchword_{number}" for number in range(2, MAX_SHARES + 1)), "watchword_set")
-MAX_BUNDLE = (MAX_SHARES + 1) * (_MAX_TEXT + 2)  # characters
+MAX_BUNDLE = (MAX_SHARES + 1) * (MAX_TEXT + 2)  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +83,7 @@ class SealedSet:
     @classmethod
     def parse(cls, text: str) -> SealedSet:
         """Read the text form, at most 255 characters. Raises :class:`MalformedError`; one set has one text."""
-        if len(text) > _MAX_TEXT or not text.startswith(_SET_START):
-            raise MalformedError(f"launch set: is not text of at most {_MAX_TEXT} characters that starts with WWS1")
-        try:
-            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise MalformedError("launch set: is not base64url text; was it cut or wrapped?") from None
-        found = parse_whole(data, "launch set", cls._read)
-        if found.text() != text:
-            raise MalformedError("launch set: has unused bits set in its last character")
-        return found
+        return parse_whole(from_text(text, "launch set", _SET_START), "launch set", cls._read)
 
     @classmethod
     def _read(cls, r: Reader) -> SealedSet:
@@ -109,7 +98,7 @@ class SealedSet:
         return Writer().raw(_SET_MAGIC).u8(self.threshold).u8(self.count).done()
 
     def text(self) -> str:
-        return base64.urlsafe_b64encode(self.header() + self.sealed).rstrip(b"=").decode()
+        return to_text(self.header() + self.sealed)
 
 
 @dataclass(frozen=True, slots=True)

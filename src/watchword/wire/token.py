@@ -6,23 +6,21 @@ On the outside a token is text of at most 255 characters (one OpenStack metadata
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
 
-from watchword.errors import MalformedError
+from watchword.wire.metadata_text import MAX_TEXT, from_text, magic, to_text
 from watchword.wire.reader import Reader, Writer, parse_whole
 from watchword.wire.share import SharePlace
 
 __all__ = ["KEY_ID_SIZE", "MAX_TEXT", "SUITE_SHARE", "SUITE_X25519", "Token", "TokenBody", "token_id"]
 
-MAX_TEXT = 255  # characters: the limit of one metadata value
 KEY_ID_SIZE = 4
 SUITE_X25519 = 1  # DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305 (RFC 9180)
 SUITE_SHARE = 2  # the same, and what is inside is one share of a secret
 
-_MAGIC = base64.urlsafe_b64decode("WWT1")  # three bytes, so that the text form always starts alike
+_START = "WWT1"
+_MAGIC = magic(_START)
 _WHOLE = bytes(2)  # where the place of a share would be: a whole secret
 _SEALED_MIN = 32 + 16  # encapsulated key and authentication tag
 
@@ -38,18 +36,7 @@ class Token:
     @classmethod
     def parse(cls, text: str) -> Token:
         """Read the text form. Raises :class:`MalformedError`; one token has exactly one text."""
-        if len(text) > MAX_TEXT:
-            raise MalformedError(f"token: {len(text)} characters, at most {MAX_TEXT} are allowed")
-        if not text.startswith("WWT1"):
-            raise MalformedError("token: does not start with WWT1")
-        try:
-            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise MalformedError("token: is not base64url text; was it cut or wrapped?") from None
-        token = parse_whole(data, "token", cls._read)
-        if token.text() != text:
-            raise MalformedError("token: has unused bits set in its last character")
-        return token
+        return parse_whole(from_text(text, "token", _START), "token", cls._read)
 
     @classmethod
     def _read(cls, reader: Reader) -> Token:
@@ -69,7 +56,7 @@ class Token:
         return Writer().raw(_MAGIC).u8(self.suite).raw(self.key_id).done()
 
     def text(self) -> str:
-        return base64.urlsafe_b64encode(self.header() + self.sealed).rstrip(b"=").decode()
+        return to_text(self.header() + self.sealed)
 
 
 def token_id(text: str) -> bytes:
