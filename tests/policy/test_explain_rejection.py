@@ -116,6 +116,10 @@ def test_no_advice_is_left_over() -> None:
 # Where it is
 
 
+def test_numbers_of_events_are_said_as_the_finding_has_them() -> None:
+    assert str(Place(pcr=4, position=2, event=22)) == "PCR 4, event 2 of that PCR, log event 22"
+
+
 @pytest.mark.parametrize(
     ("subject", "place"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from watchword.errors import MalformedError
+from watchword.policy.explain_rejection import place_of
 from watchword.policy.known_bad import NOTHING_BAD
 from watchword.policy.release import StackRelease, known_bad
 from watchword.policy.runtime import bad_files, judge_runtime
@@ -82,6 +83,16 @@ def test_a_bad_stack_counts_whatever_else_matches(host: Host, stack: Stack) -> N
     named = release(naming("stack", a_stack(bad)))
     refused(judge(host("good"), profile(), release(bad), release(twin), named), "E3", "known-bad")
     assert judge(host("good"), profile(), release(twin), named).rank == 1
+
+
+def test_where_a_bad_event_is(host: Host, stack: Stack) -> None:
+    document = stack("good")
+    found = judge(host("good"), profile(), release(document), release(naming("event", an_event(document))))
+    place = place_of(next(f for f in found.findings if f.code == "known-bad"))
+    logged = host("good").boot.events
+    (event,) = [e for e in logged if e.index == place.event]
+    assert (place.pcr, place.type, place.position) == (event.pcr, event.type_name, None)
+    assert naming("event", f"sha256:{event.digest.hex()}") == naming("event", an_event(document))
 
 
 def test_a_bad_file_at_any_path_is_named(host: Host, stack: Stack) -> None:

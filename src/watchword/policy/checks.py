@@ -129,7 +129,9 @@ def bad_boot(host: VerifiedHost, stacks: Sequence[bytes], bad: KnownBad) -> tupl
     if not bad.events and not bad.stacks:
         return ()
     bank = host.boot.bank
-    events = [(f"pcr {e.pcr} event {e.index}", bad.events.get((bank, e.digest))) for e in host.boot.events]
+    events = [
+        (f"pcr {e.pcr} event {e.index} type {e.type_name}", bad.events.get((bank, e.digest))) for e in host.boot.events
+    ]
     runs = [(f"stack {digest.hex()}", bad.stacks.get((Alg.SHA256, digest))) for digest in stacks]
     return tuple(why.finding(subject) for subject, why in (*events, *runs) if why is not None)
 

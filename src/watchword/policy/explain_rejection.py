@@ -46,7 +46,10 @@ _DIGEST = re.compile(r"(?:(?:verity:)?[a-z0-9_]+:)?([0-9a-f]{64,128})(?: |$)")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a finding is about, as far as it says. ``position`` counts events of the PCR, ``event`` those of the log."""
+    """What a finding is about, as far as it says.
+
+    ``position`` counts events of the PCR, ``event`` those of the log, both from 0 and without the log's header.
+    """
 
     pcr: int | None = None
     position: int | None = None
@@ -73,7 +76,7 @@ class Place:
         if self.pcr is not None:
             parts.append(f"PCR {self.pcr}")
         if self.position is not None:
-            parts.append(f"event {self.position + 1} of that PCR")
+            parts.append(f"event {self.position} of that PCR")
         if self.event is not None:
             parts.append(f"log event {self.event}")
         if self.type:

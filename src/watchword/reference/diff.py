@@ -19,7 +19,7 @@ _RUNTIME_BY_ITSELF = frozenset({"files", "any_path"})
 
 @dataclass(frozen=True, slots=True)
 class EventChange:
-    """``old`` became ``new``; None where there was, or is, no event. ``position`` counts in the variant, per PCR."""
+    """``old`` became ``new``; None for no event. ``position`` counts in the variant, per PCR, from 0."""
 
     pcr: int
     position: int

@@ -23,7 +23,7 @@ _Chosen = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Where one variant stops to explain the log: event ``position`` of ``pcr``. None is "no event there"."""
+    """Where one variant stops to explain the log: event ``position``, from 0, of ``pcr``. None is "no event there"."""
 
     component: str
     variant: str

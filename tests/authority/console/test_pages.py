@@ -144,7 +144,7 @@ def test_a_failed_host_shows_the_first_event_that_differs(console: Scene) -> Non
     assert re.search(
         r"<dt>Nearest stack</dt><dd><a href=\"/console/stacks/[0-9a-f]{64}\">compute 2-rc1 \(default/beta\)<", text
     )
-    assert "<dt>PCR</dt><dd>4, its event 3 (event 22 of the log)</dd>" in text
+    assert "<dt>PCR</dt><dd>4, its event 2 (event 22 of the log)</dd>" in text
     assert "<dt>Component</dt><dd>image of stack compute 2-rc1" in text
     assert "<dt>Known as</dt><dd>component image, variant captured of stack compute 2</dd>" in text
     assert "What to do:" in text
