@@ -32,6 +32,7 @@ from watchword.authority.store import CrlRow, StackRule, StackState
 from watchword.cli.main import run
 from watchword.crypto.note import COSIGNS, cosign, note_key
 from watchword.testing.farm import have_swtpm
+from watchword.testing.postgresql import Cluster
 from watchword.testing.world import World, profile_document, stack_from_recording
 
 from .conftest import Answers, serving
@@ -325,6 +326,15 @@ def test_a_full_disk_is_found(subject: Subject, monkeypatch: pytest.MonkeyPatch)
     (subject.data / "store.sqlite3-filler").chmod(0o600)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1 << 40, 0, (300 << 20) - 1))
     assert codes(subject) == ["disk-low"]
+
+
+def test_a_store_on_a_server_is_looked_at_as_far_as_one_can(boots: Path, cluster: Cluster) -> None:
+    database = cluster.new_database()
+    with World(boots, clock=int(time.time()), database=database) as world:
+        found = examine(Subject(world.folder, world.now, database=database))
+        assert [(each.severity, each.code) for each in found.troubles] == [("note", "disk-elsewhere")]
+        assert re.search(r"the store has [1-9]\d* MiB on a database server", found.text())
+        assert (found.healthy, found.document()["notes"][0]["code"]) == (True, "disk-elsewhere")
 
 
 def test_too_few_open_files_are_found(subject: Subject) -> None:

@@ -247,6 +247,22 @@ def test_receipts_and_checkpoints_verify(world: World, hsm: SoftHsm) -> None:
         assert (answered.status_code, answered.json()["type"]) == (503, "urn:watchword:problem:token-gone")
 
 
+def test_the_doctor_looks_at_the_token(world: World, hsm: SoftHsm) -> None:
+    """Reachable, the right PIN; one thing wrong is one trouble. Logins belong to a process: another one each time."""
+    command = [sys.executable, "-m", "watchword", "authority", "doctor", "--data", str(world.folder), "--json"]
+
+    def found(pin: str) -> tuple[int, bool, list[str]]:
+        done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "WATCHWORD_PIN": pin})
+        told = json.loads(done.stdout)
+        return done.returncode, "tokens" in told["checked"], [each["code"] for each in told["problems"]]
+
+    assert found(hsm.pin) == (0, True, [])
+    assert found("0000") == (2, True, ["pkcs11-token"])
+    assert found("") == (2, True, ["pkcs11-pin"])
+    hsm.remove()
+    assert found(hsm.pin) == (2, True, ["token-gone"])
+
+
 def test_nothing_is_released_while_the_token_is_gone(world: World, hsm: SoftHsm) -> None:
     host, token = world.host(), world.token(releases=2)
     hsm.remove()

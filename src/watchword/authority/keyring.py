@@ -162,6 +162,11 @@ class Keyring(Rotations):
         """The keyring as it is on the disk now."""
         return self.load(self.directory, passphrase=self._passphrase, tokens=self._tokens)
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether any of its keys is in a token."""
+        return any(isinstance(key, TokenKey) for key in (self.signing_key, self.log_key))
+
     def check_tokens(self) -> None:
         """Whether the tokens answer and have the keys that sign; raises as :meth:`Tokens.use` does."""
         for key in (self.signing_key, self.log_key):

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from watchword.cli.authority_common import FILE, database, passphrase, where
+from watchword.cli.authority_common import FILE, database, passphrase, tokens, where
 from watchword.cli.authority_prune import retain_option
 from watchword.cli.output import emit, printable
 
@@ -47,6 +47,7 @@ def doctor_command(
         now=int(time.time()),
         passphrase=passphrase(passphrase_file),
         database=database(data),
+        tokens=tokens(),
         url=url,
         backup=backup,
         whole_log=whole_log,

@@ -36,7 +36,10 @@ def examine(subject: Subject, progress: Callable[[int, int], None] = lambda _don
     with report.check("store"):
         where = store_of(subject.data, subject.database)
         if isinstance(where, Path) and not where.exists():
-            text, hint = f"there is no store at {subject.store}", "Put a backup back, or name another --data."
+            text, hint = (
+                f"there is no store at {subject.store}",
+                f"Name another --data, or put a backup back: {machine.RESTORE}",
+            )
             report.problem("store-missing", text, hint)
             return report
         with Store.open(where) as store:
@@ -45,24 +48,37 @@ def examine(subject: Subject, progress: Callable[[int, int], None] = lambda _don
 
 
 def _keys(subject: Subject, report: Report) -> Keyring | None:
+    """The keyring, if it can sign."""
     ring: Keyring | None = None
     with report.check("keys"):
-        ring = Keyring.load(subject.data / "keyring", passphrase=subject.passphrase)
+        ring = Keyring.load(subject.data / "keyring", passphrase=subject.passphrase, tokens=subject.tokens)
         keys.check_ages(subject, ring, report)
     if ring is None:
         return None
+    signs = _keys_sign(ring, report)
     with report.check("certificates"):
         keys.check_certificates(subject, ring, report)
     if subject.url is not None and not report.has("certificate-names"):  # else TLS fails for that reason
         with report.check("service"):
             service.check_service(subject, ring, report)
-    return ring
+    return ring if signs else None
+
+
+def _keys_sign(ring: Keyring, report: Report) -> bool:
+    """Whether keys that are in tokens can be used; those in files can, since they were loaded."""
+    if ring.has_tokens:
+        with report.check("tokens"):
+            ring.check_tokens()
+            return True
+        return False
+    return True
 
 
 def _store(
     subject: Subject, store: Store, ring: Keyring | None, report: Report, progress: Callable[[int, int], None]
 ) -> None:
     record.check_store(store, report)
+    machine.check_server(store, report)
     with report.check("log"):
         record.check_log(subject, store, progress)
     found = None

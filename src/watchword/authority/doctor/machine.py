@@ -11,8 +11,11 @@ from typing import Final
 
 from watchword.authority.doctor.report import Report, Subject
 from watchword.authority.server import MAX_CONNECTIONS
+from watchword.authority.store import Store
 
-__all__ = ["check_backup", "check_directory", "check_disk", "check_limits"]
+__all__ = ["RESTORE", "check_backup", "check_directory", "check_disk", "check_limits", "check_server"]
+
+RESTORE: Final = "docs/howto/back-up-an-authority.md."
 
 _MIB: Final = 1 << 20
 _LEAST: Final = 256 * _MIB  # free bytes: less is no room for the store's own journal
@@ -45,7 +48,10 @@ def _files(data: Path) -> Iterator[Path]:
 
 
 def check_disk(subject: Subject, report: Report) -> None:
-    """There is room for more decisions: what cannot be recorded is not released."""
+    """There is room for more decisions: what cannot be recorded is not released.
+
+    With the store elsewhere, what must be written here is the mark of each release, and keys when they are changed.
+    """
     free = shutil.disk_usage(subject.data).free
     size = sum(path.stat().st_size for path in subject.data.glob("store.sqlite3*"))
     if free < _LEAST:
@@ -53,6 +59,15 @@ def check_disk(subject: Subject, report: Report) -> None:
     elif free < size:
         text = f"{free // _MIB} MiB are free, less than the store has ({size // _MIB} MiB)"
         report.warning("disk-low", text, "Make room, or keep less: watchword authority prune --dry-run.")
+
+
+def check_server(store: Store, report: Report) -> None:
+    """How large a store on a server is; how much room there is, only somebody on that machine can see."""
+    size = store.size_on_server()
+    if size is not None:
+        text = f"the store has {size // _MIB} MiB on a database server, whose disk cannot be seen from here"
+        hint = "Watch that disk there: when it is full, nothing can be recorded, and nothing is released."
+        report.note("disk-elsewhere", text, hint)
 
 
 def check_limits(report: Report) -> None:
@@ -72,7 +87,7 @@ def check_backup(subject: Subject, report: Report) -> None:
     assert path is not None
     times = [each.stat().st_mtime for each in (path.iterdir() if path.is_dir() else [path]) if each.exists()]
     if not times:
-        report.problem("backup-missing", f"there is no backup at {path}", "See docs/reference/authority-files.md.")
+        report.problem("backup-missing", f"there is no backup at {path}", f"Make one: {RESTORE}")
         return
     days = int(subject.now - max(times)) // _DAY
     if days >= _BACKUP_DAYS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from watchword.authority.doctor.machine import RESTORE
 from watchword.authority.doctor.report import Report, Subject
 from watchword.authority.keyring import Keyring
 from watchword.authority.log import PublicLog, TreeReader
@@ -35,7 +36,7 @@ _CLOCK_SECONDS: Final = 300
 def check_store(store: Store, report: Report) -> None:
     """The database itself finds nothing wrong with its file."""
     for fault in store.faults():
-        hint = "Stop the service, and put the newest backup back: docs/reference/authority-files.md."
+        hint = f"Stop the service, and put the newest backup back: {RESTORE}"
         report.problem("store-damaged", f"the store is damaged: {fault}", hint)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from watchword.authority.retention import Retention
 from watchword.authority.store import DatabaseUrl
 from watchword.errors import WatchwordError
+from watchword.pkcs11.held import Tokens
 
 __all__ = ["Report", "Subject", "Trouble"]
+
+_ORDER: Final = ("problem", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Subject:
     retention: Retention = field(default_factory=Retention)
 
     database: DatabaseUrl | None = None  # where the store is, if that is on a server
+    tokens: Tokens = field(default_factory=Tokens, repr=False)  # how keys in tokens are reached
 
     @property
     def store(self) -> Path:
@@ -40,9 +44,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that is wrong ("problem") or soon will be ("warning"): a stable ``code``, a sentence, what to do."""
+    """One thing that is wrong ("problem") or soon will be ("warning"), or that the doctor cannot know ("note").
 
-    severity: Literal["problem", "warning"]
+    It has a stable ``code``, a sentence, and what to do.
+    """
+
+    severity: Literal["problem", "warning", "note"]
     code: str
     message: str
     hint: str
@@ -61,8 +68,8 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no problem; there may be warnings."""
-        return all(trouble.severity == "warning" for trouble in self.troubles)
+        """Whether there is no problem; there may be warnings and notes."""
+        return all(trouble.severity != "problem" for trouble in self.troubles)
 
     def has(self, code: str) -> bool:
         """Whether this was found."""
@@ -76,6 +83,10 @@ class Report:
         """Something will not work soon, or not for everybody."""
         self.troubles.append(Trouble("warning", code, message, hint))
 
+    def note(self, code: str, message: str, hint: str) -> None:
+        """Something cannot be seen from here, and somebody should look elsewhere."""
+        self.troubles.append(Trouble("note", code, message, hint))
+
     def check(self, name: str) -> _Check:
         """A check called ``name``: an error of ours that leaves it is a problem, under its own code."""
         self.checked.append(name)
@@ -86,14 +97,13 @@ class Report:
         return {
             "healthy": self.healthy,
             "checked": self.checked,
-            "problems": [each.document() for each in self.troubles if each.severity == "problem"],
-            "warnings": [each.document() for each in self.troubles if each.severity == "warning"],
+            **{f"{kind}s": [each.document() for each in self.troubles if each.severity == kind] for kind in _ORDER},
         }
 
     def text(self) -> str:
         """For people."""
         lines = [f"healthy: {'yes' if self.healthy else 'no'}", f"checked: {', '.join(self.checked)}"]
-        for trouble in sorted(self.troubles, key=lambda each: each.severity):
+        for trouble in sorted(self.troubles, key=lambda each: _ORDER.index(each.severity)):
             lines += [f"{trouble.severity}: {trouble.code}: {trouble.message}", f"  hint: {trouble.hint}"]
         return "\n".join(lines)
 

@@ -123,4 +123,7 @@ def _check_filing(decision: Decision) -> None:
 def broken(seq: int, why: str, expected: str = "", actual: str = "") -> Rejected:
     """The refusal (``decision-log``) of entry ``seq``, which is not what it should be."""
     text = f"the decision record is broken: {why}"
-    return Rejected(Finding("F5", "decision-log", text, expected, actual, f"entry {seq}"))
+    return Rejected(
+        Finding("F5", "decision-log", text, expected, actual, f"entry {seq}"),
+        hint="Keep this store as evidence, and put a backup back: docs/howto/back-up-an-authority.md.",
+    )

@@ -68,6 +68,13 @@ class SurveyReads:
             found = connection.exec_driver_sql("PRAGMA quick_check(10)").scalars().all()
             return [str(fault) for fault in found if fault != "ok"]
 
+    def size_on_server(self) -> int | None:
+        """Bytes that the database has on its server; None when it is a file."""
+        with self._reading_together() as connection:
+            if connection.dialect.name == "sqlite":
+                return None
+            return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+
     def survey(self, now: int) -> Survey:
         """What there is at ``now`` (Unix seconds)."""
         with self._reading_together() as connection:
