@@ -215,3 +215,15 @@ def test_a_certificate_is_issued_only_when_it_must_be(ring: Keyring) -> None:
     assert later.tls_files != named.tls_files
     assert later.fingerprint == ring.fingerprint
     assert later.key_list.version == 1
+
+
+def test_services_that_start_together_take_the_certificate_of_the_first(tmp_path: Path) -> None:
+    first = Keyring.create(tmp_path / "k", authority="test", now=NOW)
+    second = Keyring.load(tmp_path / "k")
+    named = first.with_names(["authority.example"], NOW)
+    assert not second.tls_files[0].exists()
+    assert second.with_names(["authority.example"], NOW).tls_files == named.tls_files
+    rings = [Keyring.load(tmp_path / "k") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda ring: ring.with_names(["another.example"], NOW).tls_files, rings)
+    assert len(set(found)) == 1

@@ -186,11 +186,17 @@ class Keyring(Rotations):
         return self._passphrase
 
     def with_names(self, names: Sequence[str], now: int) -> Self:
-        """This keyring with a server certificate that is good for ``names``; issued anew only when it must be."""
-        if tls.covers(self.tls_files[0].read_text(), names, now):
-            return self
+        """This keyring with a server certificate that is good for ``names``; issued anew only when it must be.
+
+        Services that share a directory may do this at once: the first issues it, the others take that.
+        """
+        with suppress(FileNotFoundError):  # another has just put a new one in its place
+            if tls.covers(self.tls_files[0].read_text(), names, now):
+                return self
         with changing(self.directory):
             manifest = read_manifest(self.directory)
+            if tls.covers((self.directory / manifest.tls_chain).read_text(), names, now):
+                return self.reloaded()
             ca_key = read_p256(self.directory / manifest.tls_ca, self._passphrase)
             server = tls.new_key()
             chain = tls.issue_server(server, names, self.key_list.tls_ca, ca_key, now)
