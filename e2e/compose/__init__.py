@@ -1,0 +1,1 @@
+"""``packaging/compose`` in real containers: the image built, the composition started, used, broken and stopped."""
