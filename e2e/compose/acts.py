@@ -19,6 +19,8 @@ from e2e.compose.fleet import DATA, Fleet, Load
 __all__ = ["ACTS", "Run"]
 
 _USER: Final = 970
+_AWAY: Final = 8.0  # seconds without a database
+_BACK: Final = 20.0  # seconds within which launches go on once it is there again
 _PATIENCE: Final = 120.0
 
 
@@ -160,12 +162,14 @@ def drained(run: Run) -> str:
 
 
 def database(run: Run) -> str:
-    """The database is stopped and started while hosts launch: they are told to try again, and go on."""
+    """The database is stopped for a while as hosts launch: they are told to try again, and go on soon after."""
     with run.fleet.load() as load:
         load.until_released(10)
         run.engine.compose("stop", "database")
         _until("nobody was told to try again", lambda: load.said["try again: store-unavailable"] > 0)
+        time.sleep(_AWAY)
         run.engine.compose("start", "database")
+        load.until_released(1, _BACK)
         load.until_released(20)
         run.wait_ready()
     said = run.finish(load)
