@@ -8,7 +8,8 @@ import sys
 import pytest
 from tests.conftest import ROOT
 
-APART = {"bench.keylime_side", "bench.__main__", "demo.__main__", "e2e.openstack.__main__", "faults.__main__"}
+APART = {"bench.keylime_side", "bench.__main__", "demo.__main__", "faults.__main__"}
+APART |= {"e2e.compose.__main__", "e2e.openstack.__main__"}
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for folder in ("bench", "demo", "e2e", "faults")
