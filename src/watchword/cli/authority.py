@@ -53,7 +53,7 @@ class _NeedsExtra(click.Group):
                 raise UsageError(
                     "extra-missing",
                     f"running an authority needs the package {module}, which is not installed",
-                    hint="install watchword with its extra: pip install 'watchword[authority]'",
+                    hint="install the Debian package watchword-authority, or: pip install 'watchword[authority]'",
                 ) from None
         return super().invoke(ctx)
 

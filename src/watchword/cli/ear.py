@@ -119,7 +119,7 @@ def _read_cbor(data: bytes) -> Ear:
     except ModuleNotFoundError as missing:
         if missing.name != "cbor2":
             raise
-        hint = "pip install 'watchword[auditor]'"
+        hint = "install the Debian package watchword-auditor, or: pip install 'watchword[auditor]'"
         raise UsageError("extra-missing", "results in CBOR need the package cbor2", hint=hint) from None
     return parse_unverified(data)
 

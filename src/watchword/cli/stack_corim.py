@@ -22,7 +22,9 @@ except ModuleNotFoundError as missing:  # pragma: no cover - an installation wit
     if missing.name != "cbor2":
         raise
     raise UsageError(
-        "extra-missing", "CoRIM needs the package cbor2", hint="pip install 'watchword[auditor]'"
+        "extra-missing",
+        "CoRIM needs the package cbor2",
+        hint="install the Debian package watchword-auditor, or: pip install 'watchword[auditor]'",
     ) from None
 
 __all__ = ["Imported", "read_corim", "read_registers", "write_corim"]

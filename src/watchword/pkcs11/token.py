@@ -69,7 +69,7 @@ def library() -> Any:
         raise UsageError(
             "extra-missing",
             "signing with a PKCS#11 token needs the package python-pkcs11, which is not installed",
-            hint="install watchword with its extra: pip install 'watchword[pkcs11]'",
+            hint="install the Debian package watchword-auditor, or: pip install 'watchword[pkcs11]'",
         ) from None
 
 

@@ -30,7 +30,7 @@ except ImportError as missing:  # neither the package, nor the library that it n
     raise UsageError(
         "extra-missing",
         f"a store on PostgreSQL needs the package psycopg: {missing}",
-        hint="install watchword with its extras: pip install 'watchword[authority,postgresql]'",
+        hint="install the Debian package watchword-authority, or: pip install 'watchword[authority,postgresql]'",
     ) from None
 
 __all__ = ["open_server"]

@@ -89,7 +89,9 @@ def connect(name: str | None) -> Any:
         import openstack
     except ImportError:
         raise UsageError(
-            "extra-missing", "openstacksdk is not installed", hint="pip install 'watchword[openstack]'"
+            "extra-missing",
+            "openstacksdk is not installed",
+            hint="install the Debian package watchword-openstack, or: pip install 'watchword[openstack]'",
         ) from None
     try:
         return openstack.connect(cloud=name)

@@ -145,7 +145,7 @@ class _Zstd(io.RawIOBase):
         try:
             import zstandard
         except ImportError:
-            hint = "pip install 'watchword[auditor]'"
+            hint = "install the Debian package watchword-auditor, or: pip install 'watchword[auditor]'"
             raise UsageError("extra-missing", "zstd needs a package that is not installed", hint=hint) from None
         self._error = zstandard.ZstdError
         self._raw, self._new = raw, zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj
