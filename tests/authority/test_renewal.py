@@ -293,13 +293,16 @@ def test_a_clock_that_is_set_back_has_everything_judged(world: World, recording:
 
 
 def test_a_launch_under_another_profile_has_it_asked(bench: Bench) -> None:
-    first, other = bench.world.profile, bench.world.add_profile(profile_document(max_age_seconds=300))
+    asked = [bench.world.profile.id]
+    others = [bench.world.add_profile(profile_document(max_age_seconds=age)).id for age in (300, 400)]
     bench.standing()  # adding a profile is a change of what is allowed
-    placement = Placement(bytes(32), bench.host.host_id, other.id, 1, 1, bench.world.now)
-    with bench.world.store.transaction() as tx:
-        tx.put_placement(placement)
-    assert (bench.standing(), bench.renewed) == ("trusted", False)
-    assert set(bench.world.store.states(bench.host.host_id)) == {first.id, other.id}
+    for other in others:  # the second in place of the first: as many profiles as before
+        assert (bench.standing(), bench.renewed) == ("trusted", True)
+        with bench.world.store.transaction() as tx:
+            tx.put_placement(Placement(bytes(32), bench.host.host_id, other, 1, 1, bench.world.now))
+        assert (bench.standing(), bench.renewed) == ("trusted", False)
+        asked.append(other)
+        assert set(bench.world.store.states(bench.host.host_id)) == set(asked)
 
 
 def test_the_next_boot_shows_its_own_boot_log(either: Bench) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from starlette.requests import ClientDisconnect, Request
 
 from watchword.authority.problems import Problem
+from watchword.authority.workers import Workers
 from watchword.wire.messages import MAX_REQUEST
 
 __all__ = ["Intake", "Limits", "Load", "Rate"]
@@ -27,7 +28,7 @@ OCTETS: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``body`` bytes of one message, ``body_seconds`` for all of it to arrive; ``workers`` threads that do the
+    """``body`` bytes of one message, ``body_seconds`` for all of it to arrive; at most ``workers`` threads that do the
     work, ``waiting`` requests that may wait for one, ``held`` bytes of all bodies in memory at the same time.
 
     A message of more than ``large`` bytes, which is a host's first runtime log, counts apart: ``held_large`` bytes of
@@ -68,7 +69,7 @@ class Intake:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._threads = CapacityLimiter(limits.workers)
+        self._workers = Workers(limits.workers)
         self._large = CapacityLimiter(limits.workers_large)
         self._waiting = 0
         self._rooms = {False: limits.held, True: limits.held_large}  # bytes that are left for small and large ones
@@ -86,7 +87,7 @@ class Intake:
         self._waiting += 1
         try:
             async with self._large if large else nullcontext():
-                return await to_thread.run_sync(work, limiter=self._threads)
+                return await self._workers.run(work)
         finally:
             self._waiting -= 1
 

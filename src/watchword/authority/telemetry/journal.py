@@ -99,7 +99,10 @@ def _printable(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDi
     ordered = {name: line[name] for name in ("time", "severity", "event")} | dict(line)
     for name, value in ordered.items():
         if isinstance(value, str):
-            ordered[name] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value[:_MAX_TEXT])
+            text = value[:_MAX_TEXT]
+            if not text.isprintable():
+                text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+            ordered[name] = text
     return ordered
 
 

@@ -70,9 +70,7 @@ class Metrics:
         self._attestations = Counter(
             "watchword_attestations_total", "Judged attestations.", ["standing", "code"], registry=registry
         )
-        self._renewals = Counter(
-            "watchword_renewals_total", "Attestations that showed nothing new.", registry=registry
-        )
+        self._renewals = Counter("watchword_renewals_total", "Attestations that showed nothing new.", registry=registry)
         self._enrolments = Counter("watchword_enrolments_total", "Steps of enrolments.", ["step"], registry=registry)
         self._refusals = Counter(
             "watchword_refusals_total",
