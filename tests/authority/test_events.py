@@ -101,8 +101,10 @@ def test_pages_and_what_is_not_on_file_any_more(store: Store) -> None:
 def test_an_older_store_gets_its_tables(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite3"
     with Store.open(path) as store, store.transaction() as tx:
-        for table in ("alembic_version", "events", "event_chains", "stale_noted", "webhooks"):
+        for table in ("alembic_version", "events", "event_chains", "stale_noted", "webhooks", "era_nonces"):
             tx._connection.exec_driver_sql(f"DROP TABLE {table}")
+        for column in ("nonce_era", "era_pruned"):
+            tx._connection.exec_driver_sql(f"ALTER TABLE state DROP COLUMN {column}")
     with Store.open(path) as store:
         with store.transaction() as tx:
             happened(tx, 1)

@@ -148,7 +148,9 @@ async def _watchword(request: Request, error: Exception) -> Response:
 async def _bug(request: Request, error: Exception) -> Response:
     _count(request, "internal")
     request.app.state.services.tell(BugEvent(type(error).__name__, journal.frames_of(error.__traceback__)))
-    return problem_response("internal", "the operator finds the reason in the log of the service")
+    answer = problem_response("internal", "the operator finds the reason in the log of the service")
+    answer.headers["Connection"] = "close"  # the server closes it now, so the client should not send more on it
+    return answer
 
 
 def _count(request: Request, code: str) -> None:

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from watchword.authority import tls
 from watchword.authority.access.certificate import tls_extension
+from watchword.authority.joining import JoiningTransport
 from watchword.authority.keyring import Keyring
 from watchword.authority.problems import MEDIA_TYPE, raw_problem
 from watchword.authority.readiness import Readiness
@@ -164,7 +165,7 @@ class _PatientProtocol(HttpToolsProtocol):
     _tls: dict[str, Any] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport, self.loop))
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
