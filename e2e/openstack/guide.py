@@ -42,6 +42,19 @@ class Guide:
                     return words[1:]
         raise LookupError(f"{page}.md has no command that begins with: watchword {beginning}")
 
+    def typed(self, page: str, having: str) -> tuple[bool, str]:
+        """Whether root types it (a prompt ``#``), and the one command line of ``page`` in which ``having`` occurs."""
+        lines = {
+            line
+            for body in self._blocks(page, "console")
+            for line in body.replace("\\\n", " ").splitlines()
+            if line.startswith(("# ", "$ ")) and having in line
+        }
+        if len(lines) != 1:
+            raise LookupError(f"{page}.md has {len(lines)} command lines with {having!r}")
+        [line] = lines
+        return line.startswith("#"), line[2:]
+
     def settings(self, page: str, having: str) -> dict[str, dict[str, object]]:
         """Sections of an oslo.config snippet; an option that is repeated is a list."""
         parser = _Repeating(strict=False, interpolation=None, default_section="none")

@@ -89,8 +89,9 @@ def fill(stage: Stage, name: str, about: dict[str, Any], earlier: set[str]) -> N
         stage.copy(ROOT / "packaging" / unit, f"lib/systemd/system/{unit}")
     for example in about.get("examples", []):
         stage.example(ROOT / "packaging" / example, name)
-    if "sysusers" in about:
-        stage.text(f"usr/lib/sysusers.d/{name}.conf", about["sysusers"] + "\n")
+    for kind in ("sysusers", "tmpfiles"):
+        if kind in about:
+            stage.text(f"usr/lib/{kind}.d/{name}.conf", about[kind] + "\n")
     stage.documents(name, ROOT)
     stage.copy(HERE / "lintian-overrides", f"usr/share/lintian/overrides/{name}")
 

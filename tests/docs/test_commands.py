@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 from tests.docs.commandline import parse
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"^[$#] (watchword .*)$", re.MULTILINE)
+_COMMAND = re.compile(r"^[$#] (?:sudo -u watchword )?(watchword .*)$", re.MULTILINE)
 
 
 def commands() -> Iterator[tuple[str, str]]:

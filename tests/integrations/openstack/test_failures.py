@@ -166,3 +166,13 @@ def test_the_doctor_says_what_to_fix(compute: ComputeHost, world: World) -> None
     done = CliRunner().invoke(cli, [*line, "--hook", str(hook)], standalone_mode=False)
     assert json.loads(done.stdout)["problems"] == []
     assert done.return_value == 0
+
+
+def test_the_doctor_does_not_miss_a_cache_that_nova_has_yet_to_make(compute: ComputeHost) -> None:
+    compute.write_settings()
+    line = ["agent", "doctor", "--config", str(compute.config), "--nova-conf", "/dev/null", "--json"]
+    for missing, codes in ((compute.base, set()), (compute.base.parent, {"base-missing"})):
+        missing.rmdir()
+        done = CliRunner().invoke(cli, line, standalone_mode=False)
+        found = {problem["code"] for problem in json.loads(done.stdout)["problems"]}
+        assert found & {"base-missing"} == codes

@@ -37,8 +37,8 @@ def examine(
             "with [status] rank = 0 this host is not checked again when machines are started",
             "Set [status] rank to the level that starts need, 1 or more.",
         )
-    if not serve.base.is_dir():
-        found.add("base-missing", f"nova's image cache is not at {serve.base}", "Set [serve] base.")
+    if not serve.base.parent.is_dir():  # nova makes the cache itself when it builds its first machine
+        found.add("base-missing", f"nova keeps no machines in {serve.base.parent}", "Set [serve] base.")
     return found
 
 
