@@ -1,0 +1,1 @@
+"""The guides, followed to the letter on clean Debian machines: ``bin/try-guides``."""
