@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,10 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the machines end with the run
     console, start = Console(stderr=options.json, highlight=False), time.monotonic()
 
     def say(text: str) -> None:
-        console.print(f"  [dim]{time.monotonic() - start:6.0f} s[/dim]  {text}", markup=True, soft_wrap=True)
+        console.print(f"  {time.monotonic() - start:6.0f} s  {text}", markup=False, soft_wrap=True)
 
     state = (options.state or ROOT / ".e2e" / "guides").resolve()
     shutil.rmtree(state, ignore_errors=True)

@@ -92,8 +92,11 @@ class Walk:
         found["doctor"] = self.compute()
         profile = self.measure()
         self.type(self.authority, WATCH, "watch add", {"3b1f9c20": profile})
-        found["hosts"] = self.come_back()
-        found["verify"] = self.launch(fingerprint, "boot")
+        self.launch(fingerprint, "boot")
+        self.come_back(self.authority, "watchword-authority")  # while the machine boots
+        found["verify"] = self.verify()
+        self.come_back(self.host, "watchword-agent")
+        found["hosts"] = self.after()
         found["scheduler"], found["status"] = self.control(fingerprint, str(found["host"]))
 
     # -- the machines before the pages ---------------------------------------------------------------------------
@@ -108,10 +111,10 @@ class Walk:
             on,
             "useradd --create-home --shell /bin/bash admin; echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin",
         )
-        for deb in sorted(self.debs.glob("*.deb")):
-            if "-openstack_" not in deb.name and "-auditor_" not in deb.name:
-                on.put(deb, f"/home/admin/{deb.name}")
-        self.do(on, "cp /home/admin/*.deb /root/; apt-get update -qq")
+        for name in ("watchword", "watchword-authority" if on is self.authority else "python3-watchword-nova"):
+            [deb] = self.debs.glob(f"{name}_*.deb")
+            on.put(deb, f"/home/admin/{deb.name}")
+        self.do(on, "ln /home/admin/*.deb /root/")
 
     # -- run-an-authority ----------------------------------------------------------------------------------------
 
@@ -119,13 +122,13 @@ class Walk:
         """The authority as a service; the fingerprint that its operator publishes."""
         machine = self.authority
         self.type(machine, AUTHORITY, "apt-get install")
-        self.type(machine, AUTHORITY, "authority create")
+        self.type(machine, AUTHORITY, "watchword watchword authority create")
         unit = self.guide.block(AUTHORITY, "ini", "ExecStart=")
         path = "/etc/systemd/system/watchword-authority.service.d/names.conf"
         self.do(machine, f"mkdir -p {Path(path).parent}; printf %s {shlex.quote(unit)} >{path}")
         self.type(machine, AUTHORITY, "systemctl daemon-reload")
         self.type(machine, AUTHORITY, "systemctl enable --now")
-        shown = self.type(machine, AUTHORITY, "authority keys show", more=" --json")
+        shown = self.type(machine, AUTHORITY, "watchword watchword authority keys show", more=" --json")
         return str(_find(json.loads(shown.out), "fingerprint"))
 
     # -- add-a-compute-host --------------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ class Walk:
         self.type(machine, HOST, "ima_policy=tcb")
         for line in ("update-grub", "mkdir -p /etc/systemd/journald", "Storage=volatile"):
             self.type(machine, HOST, line)
-        machine.reboot(lambda: self.type(machine, HOST, "systemctl reboot"))
+        machine.reboot(lambda: self.type(machine, HOST, "systemctl reboot", more=" &"))
         self.type(machine, HOST, "ls /dev/tpmrm0")
         self.type(machine, HOST, "inspect eventlog")
 
@@ -159,7 +162,7 @@ class Walk:
         root = self.host.folder / "ca" / "swtpm-localca-rootca-cert.pem"
         self.authority.put(root, "/tmp/maker-root.pem")
         places = {"maker-root.pem": "/tmp/maker-root.pem", "--class hardware": "--class virtual"}
-        self.type(self.authority, AUTHORITY, "authority anchor add", places)
+        self.type(self.authority, AUTHORITY, "watchword watchword authority anchor add", places)
         answer = self.type(self.host, HOST, "agent enrol", more=" --json")
         self.type(self.host, HOST, "agent status")
         return str(_find(json.loads(answer.out), "host_id"))
@@ -184,15 +187,28 @@ class Walk:
         self.do(
             auditor, "cp /home/admin/{endorser.pub,compute.dsse.json,gold.json} /tmp; chmod 644 /tmp/*.pub /tmp/*.json"
         )
-        self.type(auditor, AUTHORITY, "authority endorser add", {"endorser.pub": "/tmp/endorser.pub"})
-        self.type(auditor, AUTHORITY, "authority stack add", {"compute.dsse.json": "/tmp/compute.dsse.json"})
-        added = self.type(auditor, AUTHORITY, "authority profile add", {"gold.json": "/tmp/gold.json"}, more=" --json")
+        self.type(
+            auditor, AUTHORITY, "watchword watchword authority endorser add", {"endorser.pub": "/tmp/endorser.pub"}
+        )
+        self.type(
+            auditor,
+            AUTHORITY,
+            "watchword watchword authority stack add",
+            {"compute.dsse.json": "/tmp/compute.dsse.json"},
+        )
+        added = self.type(
+            auditor,
+            AUTHORITY,
+            "watchword watchword authority profile add",
+            {"gold.json": "/tmp/gold.json"},
+            more=" --json",
+        )
         return str(_find(json.loads(added.out), "id"))
 
     # -- a launch, and what its tenant finds -----------------------------------------------------------------------
 
-    def launch(self, fingerprint: str, level: str) -> str:
-        """A token of the tenant's, a machine on the host, and the tenant's verdict in words."""
+    def launch(self, fingerprint: str, level: str) -> None:
+        """A token of the tenant's, and a machine on the host."""
         tenant, host = self.authority, self.host
         tenant.put(self.guest, "/home/tenant/guest.img")
         tenant.put(self.folder / "gold.json", "/home/tenant/gold.json")
@@ -203,9 +219,11 @@ class Walk:
         tenant.get("/home/tenant/web1.token", self.folder / "token.txt")
         host.put(self.folder / "token.txt", "/root/token.txt")
         self.type(host, HOST, "agent launch", {"192.0.2.31": host.address})
-        return self.type(
-            tenant, VERIFY, "verify web1 192", {"192.0.2.7:22": f"{host.address}:2222"}, user="tenant", tries=10
-        ).out
+
+    def verify(self) -> str:
+        """The tenant's verdict in words. The machine boots for minutes: an emulator in an emulator."""
+        machine = {"192.0.2.7:22": f"{self.host.address}:2222"}
+        return self.type(self.authority, VERIFY, "verify web1 192", machine, user="tenant", tries=10).out
 
     # -- openstack-operator ----------------------------------------------------------------------------------------
 
@@ -219,13 +237,16 @@ class Walk:
         self.do(host, f"printf %s {shlex.quote(settings)} >>/etc/nova/nova.conf")
         return self.type(host, OPERATOR, "agent doctor").out
 
-    def come_back(self) -> str:
-        """Kill the services, reboot both machines, and see who is good afterwards."""
-        for machine, unit in ((self.host, "watchword-agent"), (self.authority, "watchword-authority")):
-            self.do(machine, f"systemctl restart {unit} && systemctl kill --signal=KILL {unit}")
-            self.do(machine, f"for i in $(seq 60); do sleep 2; systemctl -q is-active {unit} && exit; done; exit 1")
-            machine.reboot(lambda machine=machine: machine.run("systemctl reboot"))  # type: ignore[misc]
-            self.do(machine, f"systemctl is-active {unit}")
+    def come_back(self, machine: Machine, unit: str) -> None:
+        """Kill the service, reboot the machine, and see that the service runs each time."""
+        self.do(machine, f"systemctl restart {unit} && systemctl kill --signal=KILL {unit}")
+        self.do(machine, f"for i in $(seq 60); do sleep 2; systemctl -q is-active {unit} && exit; done; exit 1")
+        machine.reboot(lambda: machine.run("systemctl reboot"))
+        self.do(machine, f"systemctl is-active {unit}")
+        self.say(f"{machine.name}  {unit} is back after SIGKILL, and after a reboot")
+
+    def after(self) -> str:
+        """What doctor and authority say of the host in its new boot."""
         self.type(self.host, OPERATOR, "agent doctor", tries=3)
         every = {" --state failed --state degraded --state stale": ""}
         return self.type(self.authority, WATCH, "authority watch hosts", every).out

@@ -125,6 +125,13 @@ def test_systemd_understands_the_units_and_finds_them_closed(built: Built, tmp_p
             subprocess.run(ask, check=True, capture_output=True, timeout=60)
 
 
+def test_the_agents_unit_reaches_the_tpm() -> None:
+    settings = (ROOT / "packaging" / "watchword-agent.service").read_text().splitlines()
+    assert "PrivateDevices=yes" not in settings
+    # ProtectClock closes every device but those that are named (systemd.exec(5)): without a name, the TPM too.
+    assert {"ProtectClock=yes", "DeviceAllow=/dev/tpmrm0 rw"} <= set(settings)
+
+
 def test_every_module_is_compiled_for_the_path_that_it_will_have(built: Built) -> None:
     for tree in (built.trees[HOST], built.trees[AUTHORITY]):
         sources = {path for path in tree.glob("usr/lib/watchword/**/*.py") if "templates" not in path.parts}
