@@ -222,6 +222,7 @@ def test_the_same_commit_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_packages_have_the_same_bytes_twice_and_lintian_is_content(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
     first = build(tmp_path / "a")
     second = build(tmp_path / "elsewhere" / "b", PYTHONHASHSEED="7", TZ="Pacific/Auckland")
     assert len(first) == 5
