@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from bench import against_keylime, files, fleet, parts, release, service
+from bench import against_keylime, files, fleet, growth, launching, parts, release, service
 from bench.measure import Figure
 
 
@@ -19,9 +19,11 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["fleet", "files", "release"],
-        help="in place of the rest: a fleet that attests, reference values of an image, a release of one",
+        choices=["fleet", "growth", "launching", "files", "release"],
+        help="in place of the rest: a fleet that attests, how its cost grows, launches while it attests, "
+        "reference values of an image, a release of one",
     )
+    parser.add_argument("--of", action="append", choices=list(growth.GROWTHS), help="one growth; may be repeated")
     parser.add_argument("--files", type=int, default=100_000, help="how many files the image has")
     parser.add_argument("--hosts", type=int, default=200, help="how many hosts the fleet has")
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite", help="of the fleet's authority")
@@ -39,6 +41,12 @@ def main() -> None:
         return
     if options.what == "fleet":
         emit(options.json, show(fleet.run(options.hosts, store=options.store), options.json))
+        return
+    if options.what == "growth":
+        emit(options.json, show(growth.run(options.of or ()), options.json))
+        return
+    if options.what == "launching":
+        emit(options.json, show(launching.run(), options.json))
         return
     figures = show(chain(parts.run(), service.run(options.launches)), options.json)
     by_name = {figure.name: figure.median_us for figure in figures}

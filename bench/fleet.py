@@ -28,7 +28,7 @@ from watchword.verify.ek import EkClass
 from watchword.wire.evidence import Purpose
 from watchword.wire.messages import Attested, Challenge, ChallengeRequest
 
-__all__ = ["run"]
+__all__ = ["attest_once", "enrolled", "quote_only", "rounds", "run"]
 
 
 def attest_once(line: Line, host: ReplayedHost) -> float:
@@ -45,15 +45,12 @@ def attest_once(line: Line, host: ReplayedHost) -> float:
     return time.perf_counter() - start
 
 
-def enrolled(where: Path | DatabaseUrl, count: int) -> list[ReplayedHost]:
-    """So many hosts, known to the authority: enrolling is another benchmark."""
-    recording = Recording.load(BOOTS / "good")
-    emitters = [ReplayedHost(recording) for _ in range(count)]
+def enrolled(where: Path | DatabaseUrl, hosts: Sequence[ReplayedHost]) -> None:
+    """Make ``hosts`` known to the authority: enrolling is another benchmark."""
     with Store.open(where) as store, store.transaction() as tx:
-        for emitter in emitters:
-            ak = emitter.tpm.ak
+        for host in hosts:
+            ak = host.tpm.ak
             tx.put_host(Host(ak.host_id, ak.ek.encode(), ak.ak.encode(), EkClass.VIRTUAL, int(time.time())))
-    return emitters
 
 
 def rounds(lines: Sequence[Line], hosts: Sequence[ReplayedHost], times: int) -> list[float]:
@@ -95,7 +92,9 @@ def run(hosts: int = 200, times: int = 5, connections: int = 4, store: str = "sq
             database = cluster.new_database() if cluster else None
             watched = Profile.parse(profile).id
             process, url, keys = authority(stack, folder, None, profile, watch=watched, database=database)
-            emitters = enrolled(database or folder / "authority" / "store.sqlite3", hosts)
+            recording = Recording.load(BOOTS / "good")
+            emitters = [ReplayedHost(recording) for _ in range(hosts)]
+            enrolled(database or folder / "authority" / "store.sqlite3", emitters)
             lines = [Line(url, keys) for _ in range(connections)]
             for line in lines:
                 stack.callback(line.close)

@@ -41,7 +41,7 @@ from watchword.wire.messages import Release, encode_request, parse_reply
 from watchword.wire.token import TokenBody
 from watchword.wire.tpm.templates import EkKind
 
-__all__ = ["authority", "cpu", "run"]
+__all__ = ["authority", "cpu", "new_token", "run"]
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -59,7 +59,7 @@ def run(launches: int = 300) -> Iterator[Figure]:
         tpm = stack.enter_context(machine.tpm.client())
         host = Host(tpm, exchange, keys, EkKind.P256, machine.event_log_path, machine.ima_log_path)
         host_id = enrol(host, farm.authority.intermediates)
-        tokens = [_token(keys, profile) for _ in range(launches + 20)]
+        tokens = [new_token(keys, profile) for _ in range(launches + 20)]
         for token in tokens[:20]:  # warm up
             obtain(host, host_id, token, "warm")
         stat = Path(f"/proc/{process.pid}/stat")
@@ -71,7 +71,7 @@ def run(launches: int = 300) -> Iterator[Figure]:
             times.append((time.perf_counter() - start) * 1e6)
         spent = (cpu(stat) - before) / launches * 1e6
         front_spent = (cpu(front) - front_before) / launches * 1e6
-        busy = _back_to_back(host, host_id, [_token(keys, profile) for _ in range(launches)], stat)
+        busy = _back_to_back(host, host_id, [new_token(keys, profile) for _ in range(launches)], stat)
     note = "challenge and release over TLS, with the durable write"
     yield Figure("release, authority CPU", spent, spent, spent, launches, note)
     note = "the part of it in the event loop; the rest decides"
@@ -107,8 +107,9 @@ def authority(
     profile: bytes,
     watch: bytes | None = None,
     database: DatabaseUrl | None = None,
+    boot: Path = BOOTS / "good",
 ) -> tuple[subprocess.Popen[bytes], str, KeyList]:
-    """A running authority with one maker's root, one stack and one profile; it judges hosts by ``watch``.
+    """A running authority with one maker's root, the stack of ``boot`` and one profile; it judges hosts by ``watch``.
 
     Its store is in a file, or in ``database``.
     """
@@ -142,7 +143,7 @@ def authority(
         time.sleep(0.05)
     for name, content, arguments in (
         ("root.der", root, ["anchor", "add", "--class", "virtual"]),
-        ("stack.json", stack_from_recording(BOOTS / "good"), ["stack", "add", "--unendorsed"]),
+        ("stack.json", stack_from_recording(boot), ["stack", "add", "--unendorsed"]),
         ("profile.json", profile, ["profile", "add"]),
     ):
         if content is None:
@@ -163,7 +164,8 @@ def authority(
     return process, answer["url"], verify_chain(chain, answer["fingerprint"])
 
 
-def _token(keys: KeyList, profile: Profile) -> str:
+def new_token(keys: KeyList, profile: Profile) -> str:
+    """One launch, level "full"."""
     body = TokenBody(os.urandom(32), os.urandom(16), bytes(32), profile.id, int(time.time()) + 3600, 1, 2)
     return seal_token(body, keys.sealing_key())
 
