@@ -16,12 +16,14 @@ def names(figures: Iterable[Figure]) -> list[str]:
     return [figure.name for figure in figures]
 
 
+@pytest.mark.slow
 def test_hosts() -> None:
-    assert names(growth.hosts((2, 4), attesting=3)) == ["2 hosts", "4 hosts"]
+    found = names(growth.hosts((2, 6), attesting=2))
+    assert found == ["2 hosts, first", "2 hosts, again", "6 hosts, first", "6 hosts, again"]
 
 
 def test_boot_logs() -> None:
-    assert names(growth.boot_logs((12,), count=2)) == ["boot log 12 kB"]
+    assert names(growth.boot_logs((12,), count=2)) == ["boot log 12 kB, first", "boot log 12 kB, again"]
     first, second = boot_of(12_000), boot_of(12_000)
     assert first.event_log != second.event_log
     assert all(12_000 <= len(boot.event_log) < 13_000 for boot in (first, second))
@@ -32,8 +34,9 @@ def test_runtime_logs() -> None:
     assert found == ["runtime log 30, first", "runtime log 30, again", "runtime log 30, 10 new"]
 
 
+@pytest.mark.slow
 def test_policies() -> None:
-    assert names(growth.policies((50,), count=2)) == ["policy of 50 paths"]
+    assert names(growth.policies((50,), count=2)) == ["policy 50, first", "policy 50, again"]
 
 
 @pytest.mark.skipif(not have_swtpm(), reason="swtpm is not installed")
