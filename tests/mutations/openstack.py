@@ -70,6 +70,20 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "O2",
+        "integrations/openstack/attestor.py",
+        "            if good == self._needed:",
+        "            if good:",
+        ("tests/integrations/openstack/test_attestors.py",),
+    ),
+    Mutation(
+        "O2",
+        "integrations/openstack/attestor.py",
+        "link = host.links[self._number]",
+        "link = host.links[0]",
+        ("tests/integrations/openstack/test_attestors.py",),
+    ),
+    Mutation(
+        "O2",
         "integrations/libvirt/gate.py",
         "    return blank\n",
         "    return False\n",

@@ -65,7 +65,7 @@ def test_a_host_that_changed_does_not(watched: AgentService, compute: ComputeHos
     instance = compute.spawn(compute.image(IMAGE))
     xml = xml_of(instance, drive(instance, token_for(compute.world).text))
     compute.host.machine.reboot(boots / "kernel")
-    watched.attestor._asked = float("-inf")  # as after the seconds that a verdict is shared for
+    watched.attestors.each[0]._asked = float("-inf")  # as after the seconds that a verdict is shared for
     done = run(hook, xml)
     assert done.returncode == 1
     assert "must not start here" in done.stderr
@@ -78,7 +78,7 @@ def test_a_machine_without_a_token_starts_anywhere(
 ) -> None:
     instance = compute.spawn(compute.image(IMAGE))
     compute.host.machine.reboot(boots / "kernel")
-    watched.attestor._asked = float("-inf")
+    watched.attestors.each[0]._asked = float("-inf")
     assert run(hook, xml_of(instance, None)).returncode == 0
     assert run(hook, xml_of(instance, drive(instance, "nothing"))).returncode == 0
 
@@ -103,7 +103,7 @@ def test_the_target_of_a_migration_whose_drive_is_not_copied_yet(
     xml = xml_of(instance, config)
     assert run(hook, xml).returncode == 0
     compute.host.machine.reboot(boots / "kernel")
-    watched.attestor._asked = float("-inf")
+    watched.attestors.each[0]._asked = float("-inf")
     done = run(hook, xml)
     assert done.returncode == 1
     assert "stack-none" in done.stderr
@@ -167,7 +167,7 @@ def test_later_starts_need_a_good_host_without_any_setting(compute: ComputeHost,
 
 def test_an_old_verdict_counts_only_while_both_sides_say_so(watched: AgentService, compute: ComputeHost) -> None:
     """A slow authority is like one that is down: the last verdict counts for a while, and then nothing does."""
-    attestor = watched.attestor
+    attestor = watched.attestors.each[0]
     assert attestor.check(30).state == "trusted"
     attestor._asked = time.monotonic() - 60  # no longer shared, still young enough
     with attestor._lock:  # the background attestation waits for an answer

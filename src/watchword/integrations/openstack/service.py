@@ -12,7 +12,7 @@ from watchword.agent.config import Config, Enrolment
 from watchword.errors import WatchwordError
 from watchword.integrations.libvirt.domain import defined_domain
 from watchword.integrations.libvirt.gate import Gate, GateServer
-from watchword.integrations.openstack.attestor import Attestor
+from watchword.integrations.openstack.attestor import Attestors
 from watchword.integrations.openstack.builds import Builds
 from watchword.integrations.openstack.keystone import Keystone
 from watchword.integrations.openstack.opener import Opener
@@ -36,7 +36,7 @@ class AgentService:
         host, port = serve.address
         opener = Opener(config)
         self.builds = Builds(opener, partial(defined_domain, serve.libvirt), serve.base, config.state / "builds")
-        self.attestor = Attestor(opener, status)
+        self.attestors = Attestors(opener, status, len(config.authorities))
         self._report = Reporter(status.report).report
         self._gate = self._make_gate(serve) if str(serve.socket) else None
         callers = Keystone(serve.keystone, serve.keystone_user) if serve.keystone else None
@@ -49,8 +49,8 @@ class AgentService:
     def _make_gate(self, serve: ServeSettings) -> GateServer:
         def check() -> None:
             # Switched off by rank = 0: then only the first start was appraised, for its launch.
-            if self.attestor.active:
-                self.attestor.check(min(serve.deadline, _GATE_SECONDS))
+            if self.attestors.active:
+                self.attestors.check(min(serve.deadline, _GATE_SECONDS))
 
         gate = Gate(check, self.builds.check_first_start, self.builds.forget, self.builds.forget, self._report)
         return GateServer(serve.socket, gate)
@@ -59,9 +59,9 @@ class AgentService:
         self._start(self._server)
         if self._gate is not None:
             self._start(self._gate)
-        if self.attestor.active:
-            threading.Thread(target=self.attestor.run, name="attestor", daemon=True).start()
-            self._stack.callback(self.attestor.stop)
+        if self.attestors.active:
+            self.attestors.start()
+            self._stack.callback(self.attestors.stop)
         return self
 
     def _start(self, server: AgentServer | GateServer) -> None:

@@ -13,6 +13,7 @@ keystone_user = "nova"
 
 [status]
 rank = 1                                       # the level that a start needs, from 1, the lowest; 0: not checked
+needed = 0                                     # of several authorities, how many must say so; 0: all
 interval = 120                                 # seconds between two attestations
 max_age = 600                                  # seconds that one counts at a start
 report = ""                                    # the status service, to be told of every refusal
@@ -74,6 +75,7 @@ class StatusSettings:
     """
 
     rank: int = 1
+    needed: int = 0
     interval: int = 120
     max_age: int = 600
     report: str = ""
