@@ -126,6 +126,7 @@ for _command in (authority_keys.create, authority_events.events_command, *author
 )
 @click.option("--console", is_flag=True, help="Serve web pages for auditors and operators at /console.")
 @click.option("--client-ca", type=FILE, help="Certificates (PEM) that people's client certificates may be below.")
+@click.option("--client-crl", type=FILE, help="Revocation lists (PEM) of those; read again when the file changes.")
 @where
 def serve(
     listen: str,
@@ -140,6 +141,7 @@ def serve(
     log_format: str,
     console: bool,
     client_ca: Path | None,
+    client_crl: Path | None,
     data: Path,
     passphrase_file: Path | None,
     as_json: bool,
@@ -167,7 +169,7 @@ def serve(
     os.umask(0o077)
     now = int(time.time())
     telemetry, retention = Telemetry(log_format, metrics), Retention.parse(retain)
-    wanted = Address.parse(listen)
+    wanted, lists = Address.parse(listen), _lists(client_crl, client_ca)
     directory = DataDirectory.open_or_create(
         data,
         authority=name or socket.gethostname(),
@@ -194,7 +196,7 @@ def serve(
             rates=rates,
             renewals=renewals,
         )
-        access = Access(data / ACCESS_FILE, tell=telemetry.tell)
+        access = Access(data / ACCESS_FILE, tell=telemetry.tell, lists=lists)
         services = Services(
             launches,
             store,
@@ -209,6 +211,14 @@ def serve(
         ready = partial(_announce, ring, reached.url, ready_file, as_json)
         with telemetry.running(reached.url, store, keyring, app.state):
             run(app, ring, listener, ready, drain_seconds=drain_seconds, client_ca=client_ca)
+
+
+def _lists(client_crl: Path | None, client_ca: Path | None) -> tuple[Path, Path] | None:
+    if client_crl is None:
+        return None
+    if client_ca is None:
+        raise UsageError("client-crl", "--client-crl is about certificates below those of --client-ca: give both")
+    return client_crl, client_ca
 
 
 def _server_names(host: str, more: tuple[str, ...]) -> list[str]:

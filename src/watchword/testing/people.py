@@ -76,6 +76,28 @@ class PeopleCa:
         files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
 
+    def revoke(
+        self,
+        *files: ClientFiles,
+        lasts: timedelta = _DAY,
+        since: timedelta = timedelta(),
+        extension: x509.ExtensionType | None = None,
+        key: EllipticCurvePrivateKey | None = None,
+    ) -> bytes:
+        """A revocation list (PEM) with their certificates, made a minute ago or ``since`` later, good for ``lasts``.
+
+        ``extension`` is added as critical; ``key`` signs in place of this authority's own.
+        """
+        start = datetime.now(UTC) - timedelta(minutes=1) + since
+        builder = x509.CertificateRevocationListBuilder(self.certificate.subject, start, start + lasts)
+        for each in files:
+            serial = x509.load_pem_x509_certificate(each.certificate.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start)
+            builder = builder.add_revoked_certificate(entry.build())
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=True)
+        return builder.sign(key or self.key, SHA256()).public_bytes(Encoding.PEM)
+
 
 def access_file(path: Path, people: dict[str, tuple[str, ...]], more: str = "") -> None:
     """Write an ``access.toml``: everybody in ``people`` by the certificate subject CN=name, with these roles."""

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from watchword.authority.access.certificate import check_client
 from watchword.authority.access.issuer import Issuer
 from watchword.authority.access.people import People
+from watchword.authority.access.revoked import read_revoked
 from watchword.authority.access.roles import Caller
 from watchword.authority.access.tokens import BadToken, holder
 from watchword.authority.problems import Problem
@@ -27,8 +28,9 @@ __all__ = ["Access"]
 class Access:
     """Who callers are, by the rules in ``path``; nobody is anybody while there is no such file.
 
-    ``clock`` gives Unix seconds, ``tell`` hears what does not work. Raises :class:`UsageError` (``access-file``) when
-    the file is wrong; one that becomes wrong later is told, and what it said before stays in force.
+    ``clock`` gives Unix seconds, ``tell`` hears what does not work. ``lists`` are a file of revocation lists and one
+    of the certificates that issue lists and people's certificates. Raises :class:`UsageError` (``access-file``,
+    ``client-crl``) when a file is wrong; one that becomes wrong later is told, and what it said before stays in force.
     """
 
     def __init__(
@@ -36,22 +38,44 @@ class Access:
         path: Path | None = None,
         clock: Callable[[], int] = lambda: int(time.time()),
         tell: Tell = journal.tell,
+        lists: tuple[Path, Path] | None = None,
     ) -> None:
         self._path, self._clock, self._tell = path, clock, tell
         self._lock = threading.Lock()
         self._issuer: Issuer | None = None
         self._stamp = _stamp(path)
         self._people = People.read(path) if path is not None else People()
+        self._lists = lists
+        self._lists_stamp = _stamp(lists[0]) if lists else None
+        self._revoked = read_revoked(*lists) if lists else None
 
     def by_certificate(self, certificate: x509.Certificate) -> Caller | None:
         """Whose certificate this is; its chain was verified. None, and a line in the log, when it is nobody's."""
-        fault = check_client(certificate, self._clock())
+        now = self._clock()
+        fault = check_client(certificate, now) or self._revocation(certificate, now)
         found = self._now().holders(certificate)
         if not fault and len(found) == 1:
             return next(iter(found))
         why = fault or ("it could be several persons'" if found else "it is nobody's, or it was revoked")
         self._tell(AccessEvent("certificate", why, certificate.fingerprint(SHA256()).hex()))
         return None
+
+    def _revocation(self, certificate: x509.Certificate, now: int) -> str:
+        if self._lists is None or self._revoked is None:
+            return ""
+        stamp = _stamp(self._lists[0])
+        if stamp != self._lists_stamp:
+            with self._lock:
+                if stamp != self._lists_stamp:
+                    self._lists_stamp = stamp
+                    self._reload_lists(*self._lists)
+        return self._revoked.fault(certificate, now)
+
+    def _reload_lists(self, lists: Path, authorities: Path) -> None:
+        try:
+            self._revoked = read_revoked(lists, authorities)
+        except UsageError as error:
+            self._tell(FailureEvent("access", error.code, f"{error.message}; the lists from before stay in force"))
 
     def by_token(self, token: str, certificate: x509.Certificate | None) -> Caller:
         """Who holds this bearer token, on a connection that proved ``certificate``. Blocks.
