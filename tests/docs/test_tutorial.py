@@ -165,7 +165,7 @@ def follow(page: str, terminals: Terminals) -> None:
     """Do what ``page`` says, and compare what it shows."""
     for port in _PORTS:
         page = page.replace(port, free_port())
-    fingerprint = "SHA256:…"
+    fingerprint, said = "SHA256:…", ""
     for step in steps(page):
         command = step.text.replace("SHA256:…", fingerprint)
         if step.kind == "file":
@@ -176,8 +176,9 @@ def follow(page: str, terminals: Terminals) -> None:
             found = _FINGERPRINT.search(said)
             fingerprint = found[1] if found else fingerprint
             continue
-        said = terminals.run(command)
-        assert shows(step.shown, said), f"{command}\nshould show\n{step.shown}\nand shows\n{said}"
+        before, said = said, terminals.run(command)
+        why = f"{command}\nshould show\n{step.shown}\nand shows\n{said}\nafter\n{before[-2000:]}"
+        assert shows(step.shown, said), why
 
 
 def test_lines_are_compared_in_order() -> None:
