@@ -12,6 +12,7 @@ from tests.integrations.openstack.test_shares import compute_host, name_authorit
 
 from watchword.agent import config
 from watchword.errors import Rejected, Unavailable, UsageError
+from watchword.integrations.openstack import attestor
 from watchword.integrations.openstack.attestor import Attestors
 from watchword.integrations.openstack.opener import Opener
 from watchword.integrations.openstack.settings import StatusSettings, load_sections
@@ -110,3 +111,16 @@ def test_the_number_is_a_setting(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text("[status]\nneeded = 2\n")
     assert load_sections(path)[1].needed == 2
+
+
+def test_every_attestation_but_the_first_is_one_request(
+    circle: Circle, compute: ComputeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attestor, "_FRESH", 0.0)
+    caplog.set_level("INFO", logger="watchword.authority")
+    asked = attestors(compute, count=1)
+    for _ in range(3):
+        asked.check(30)
+    events = [record.msg["event"] for record in caplog.records if isinstance(record.msg, dict)]
+    assert events.count("attestation") == 3
+    assert events.count("challenge") == 1

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from watchword.agent.attest import attest
+from watchword.agent.attest import Follower
 from watchword.errors import Finding, Rejected, Unavailable, UsageError, WatchwordError
 from watchword.integrations.openstack.builds import Deadline, HostOpener
 from watchword.integrations.openstack.server import log, log_error
@@ -30,6 +30,7 @@ class Attestor:
         self._opener, self._settings, self._number = opener, settings, number
         self._lock = threading.Lock()
         self._found: Attested | None = None
+        self._follower: Follower | None = None
         self._name = ""
         self._asked = float("-inf")
         self._stop = threading.Event()
@@ -92,7 +93,8 @@ class Attestor:
             with self._opener(deadline.left) as (host, host_id):
                 link = host.links[self._number]
                 self._name = link.keys.authority
-                found = attest(host.towards(link), host_id)
+                follower = self._follower = self._follower or Follower(host_id, time.time)
+                found = follower.attest(host.towards(link))
         except Rejected:
             self._found = None  # whatever was said before, the authority does not accept this host's evidence now
             raise
