@@ -208,6 +208,16 @@ def test_an_authentic_quote_is_needed_all_the_same(bench: Bench) -> None:
     assert bench.standing() == "A5 host-revoked"
 
 
+def test_what_anybody_may_have_sent_changes_nothing(bench: Bench) -> None:
+    bench.restart()  # nothing is remembered, and all of it is judged
+    before = bench.state
+    forged = requoted(bench, bench.host.attest_request(bench.challenge())[0], tpm=SoftTpm.create())
+    assert bench.standing(lambda r: AttestRequest(replace(r.evidence, signature=forged.evidence.signature))) == (
+        "B4 quote-signature"
+    )
+    assert bench.state == before
+
+
 def test_a_quote_counts_once(bench: Bench) -> None:
     request, key = bench.host.attest_request(bench.challenge())
     assert isinstance(bench.say(request, key), Attested)

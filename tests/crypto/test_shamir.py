@@ -8,7 +8,7 @@ from collections import Counter
 
 import pyshamir
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchword.crypto.shamir import _invert, _multiply, combine, random_size, split
@@ -79,6 +79,7 @@ def test_two_shares_of_three_needed_are_as_likely_with_every_secret(pair: tuple[
         assert len(seen) == 65_536
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.sampled_from(SETS))
 def test_too_few_shares_fit_every_secret(secret: bytes, other: bytes, numbers: tuple[int, int]) -> None:
     """Given k - 1 shares of one secret, there are random bytes with which any other secret has the same shares."""

@@ -194,7 +194,7 @@ MUTATIONS = (
     Mutation(
         "B9",
         "authority/launches.py",
-        "            tx.update_seen(launch.evidence.host_id, last, launch.now)\n",
+        "            tx.update_seen(launch.evidence.host_id, LastSeen.of(seen), launch.now)\n",
         "",
         _attack("identity", "test_tpm_cleared"),
     ),
