@@ -107,10 +107,8 @@ class Walk:
         self.do(on, f"hostnamectl set-hostname {on.name}; printf '{network}' >/etc/systemd/network/20-lan.network")
         names = f"{on.address} {on.name}\\n{self.authority.address} authority.example\\n"
         self.do(on, f"networkctl reload; printf '{names}' >>/etc/hosts")
-        self.do(
-            on,
-            "useradd --create-home --shell /bin/bash admin; echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin",
-        )
+        self.do(on, "for user in admin tenant; do useradd --create-home --shell /bin/bash $user; done")
+        self.do(on, "echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin")
         for name in ("watchword", "watchword-authority" if on is self.authority else "python3-watchword-nova"):
             [deb] = self.debs.glob(f"{name}_*.deb")
             on.put(deb, f"/home/admin/{deb.name}")
