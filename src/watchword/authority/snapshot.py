@@ -75,6 +75,13 @@ class Snapshots:
             self._profiles.clear()  # one may have been removed
             return self._snapshot
 
+    def warm(self, now: int) -> None:
+        """Compile what is on file (``now``: Unix seconds), so that the first host need not wait for it."""
+        snapshot = self.current()
+        profiles = (self.profile(identity) for identity in snapshot.watched)
+        for bank in {profile.bank for profile in profiles if profile is not None}:
+            self.known_files(snapshot, bank, now)
+
     def profile(self, profile_id: bytes) -> Profile | None:
         """The profile with this 32-byte id. A profile never changes, so it is parsed once."""
         known = self._profiles.get(profile_id)

@@ -196,6 +196,7 @@ def serve(
             rates=rates,
             renewals=renewals,
         )
+        snapshots.warm(now)
         access = Access(data / ACCESS_FILE, tell=telemetry.tell, lists=lists)
         services = Services(
             launches,
