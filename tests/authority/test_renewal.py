@@ -510,6 +510,16 @@ def test_older_evidence_does_not_wait_behind_newer(world: World) -> None:
             renewals.put(replace(newer, last=LastSeen(1, 0, clock, True)), world.now + LEASE)
 
 
+def test_the_newest_of_what_waits_and_what_is_on_file_counts(world: World) -> None:
+    renewals, host_id = Renewals(world.store), bytes(32)
+    older, newer = (LastSeen(1, 0, clock, True) for clock in (100, 200))
+    assert renewals.newest(host_id, None) is None
+    assert renewals.newest(host_id, older) == older
+    assert renewals.put(Renewal(host_id, world.now, older, {}), world.now + LEASE)
+    assert renewals.newest(host_id, None) == older
+    assert renewals.newest(host_id, newer) == newer
+
+
 def test_no_more_verdicts_are_remembered_than_there_is_room_for() -> None:
     verdicts, verdict = Verdicts(2), Verdict(b"", (), b"", 0, None)
     for host_id in (b"a", b"b", b"a", b"c"):

@@ -104,7 +104,7 @@ MUTATIONS = (
     Mutation("A5", _RENEWAL, "        revoked=known.revoked,\n", "        revoked=False,\n", _RENEWAL_TESTS),
     Mutation("W2", _RENEWAL, "    check_new(pcrs.clock_info, known.last)\n", "", _RENEWAL_TESTS),
     Mutation("W2", "authority/renewals.py", "            check_new(renewal.last, self.last(renewal.host_id))\n", "", _RENEWAL_TESTS),
-    Mutation("W6", _WATCH, "record is not None and record.reset_count == answer.quote.clock_info.reset_count:", "record is not None:", _RENEWAL_TESTS),
+    Mutation("W6", "authority/keeping.py", "record is not None and record.reset_count == answer.quote.clock_info.reset_count:", "record is not None:", _RENEWAL_TESTS),
     Mutation("W7", "launch/event.py", "    if event.number <= seen.number:", "    if False:", _EVENT_TESTS),
     Mutation("W7", "launch/event.py", "    if event.number > seen.number + 1:", "    if False:", _EVENT_TESTS),
     Mutation("W7", "launch/event.py", "    if event.previous != seen.digest:", "    if False:", _EVENT_TESTS),

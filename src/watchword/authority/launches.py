@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from watchword.authority.high_water import HighWater
 from watchword.authority.host_rates import HostRates
+from watchword.authority.keeping import Keeping, Kept
 from watchword.authority.keyring import Keyring
 from watchword.authority.renewals import Renewals
 from watchword.authority.snapshot import Snapshot, Snapshots
@@ -23,7 +24,7 @@ from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import Tell
 from watchword.authority.telemetry.messages import answered, decided, ended_with
 from watchword.authority.telemetry.work import Work
-from watchword.authority.watch import Kept, Watch
+from watchword.authority.watch import Watch
 from watchword.crypto.envelope import open_request, seal_reply
 from watchword.crypto.token import open_token
 from watchword.errors import Finding, MalformedError, Rejected, Unavailable, WatchwordError
@@ -84,7 +85,8 @@ class Launches:
         self._rates = rates or HostRates()
         self._snapshots = snapshots or Snapshots(store)
         self._water = HighWater(store)
-        self._watch = Watch(store, self._snapshots, keep_evidence=keep_evidence, tell=tell, renewals=renewals)
+        self._keeping = Keeping(store, keep=keep_evidence)
+        self._watch = Watch(store, self._snapshots, self._keeping, tell=tell, renewals=renewals)
 
     def handle(self, sealed: bytes) -> bytes:
         """The sealed reply to a sealed request.
@@ -254,7 +256,7 @@ class Launches:
         if launch.host is None:
             return None
         challenged_at = launch.nonce_expires - challenge.LIFETIME
-        return self._watch.keep(launch.evidence, launch.host, launch.bound, challenged_at)
+        return self._keeping.ready(launch.evidence, launch.host, launch.bound, challenged_at)
 
     @staticmethod
     def _keep_runtime(launch: Launch, tx: Transaction, seen: RuntimeSeen) -> None:
@@ -278,7 +280,8 @@ class Launches:
             tx.update_seen(launch.evidence.host_id, LastSeen.of(seen), launch.now)
             if host.runtime is not None:
                 self._keep_runtime(launch, tx, host.runtime.seen)
-            self._watch.put_evidence(tx, launch.evidence.host_id, launch.now, kept)
+            if kept is not None:
+                kept.put(tx, launch.evidence.host_id, launch.now)
             if refused is None:
                 tx.put_placement(_placement(launch, host.pcrs.clock_info.reset_count))
         return refused

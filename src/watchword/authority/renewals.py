@@ -38,6 +38,13 @@ class Renewals:
         found = self._waiting.get(host_id) or self._leaving.get(host_id)
         return found.last if found is not None else None
 
+    def newest(self, host_id: bytes, on_file: LastSeen | None) -> LastSeen | None:
+        """The newest quote of a host: what waits, or ``on_file`` when another process has seen a newer one."""
+        waiting = self.last(host_id)
+        if waiting is None or on_file is None:
+            return waiting or on_file
+        return max(waiting, on_file, key=lambda seen: (seen.reset_count, seen.restart_count, seen.clock))
+
     def put(self, renewal: Renewal, ends: int) -> bool:
         """Whether ``renewal`` of what ``ends`` at that time (Unix seconds) is kept here; else the caller writes it.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from watchword.authority.keeping import Keeping
 from watchword.authority.keyring import Keyring
 from watchword.authority.renewals import Renewals
 from watchword.authority.snapshot import Snapshot, Snapshots
-from watchword.authority.store import Host, HostFile, PackedLog, Renewal, Store, Transaction
+from watchword.authority.store import Host, HostFile, Renewal, Store, Transaction
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import AttestationEvent, Tell
 from watchword.authority.telemetry.work import Work
@@ -33,17 +34,14 @@ from watchword.launch.attest import (
     is_own,
     judged,
     may_ask_ahead,
-    outdated,
     rejected,
     selections_context,
     selections_for,
 )
 from watchword.launch.machine import pseudonym
-from watchword.launch.on_file import Record
 from watchword.launch.renewal import Renewed, remember, renew
 from watchword.policy.profile import Profile
 from watchword.verify.ak import restore_ak
-from watchword.verify.host import VerifiedHost
 from watchword.verify.quote import LastSeen
 from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.evidence import Evidence, Purpose
@@ -52,19 +50,7 @@ from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.attest import Attest, ClockInfo
 from watchword.wire.trace import exchange_trace
 
-__all__ = ["Kept", "Watch", "standing_now"]
-
-_KEPT_SECONDS = 3600  # evidence on file is replaced by newer evidence of the same state after so long
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Evidence ready to be kept, made before the transaction that keeps it."""
-
-    record: Record
-    event_log: PackedLog
-    ima_from: int
-    ima_log: PackedLog | None
+__all__ = ["Watch", "standing_now"]
 
 
 class Watch:
@@ -77,8 +63,8 @@ class Watch:
         self,
         store: Store,
         snapshots: Snapshots,
+        keeping: Keeping,
         *,
-        keep_evidence: bool = True,
         tell: Tell = journal.tell,
         renewals: Renewals | None = None,
     ) -> None:
@@ -86,7 +72,7 @@ class Watch:
         self._renewals = renewals
         self._verdicts = Verdicts()
         self._snapshots = snapshots
-        self._keep = keep_evidence
+        self._keeping = keeping
         self._tell = tell
 
     def challenge(self, host_id: bytes, keys: Keyring, now: int) -> Challenge:
@@ -114,7 +100,7 @@ class Watch:
                 self._renew(evidence.host_id, renewed, file.states, now)
             states, runtime = renewed.states, on_file.runtime
         else:
-            evidence = self._completed(evidence, answer, file)
+            evidence = self._keeping.completed(evidence, answer, file)
             found, states = self._judge(evidence, answer, on_file, file, now, work)
             runtime = found.runtime_state
         ahead = None  # a host in good order needs one request for each attestation
@@ -123,18 +109,6 @@ class Watch:
             ahead = _challenge(evidence.host_id, profiles, snapshot, runtime, keys, now, boot)
         self._tell_state(evidence, profiles[0].id, states[profiles[0].id], keys, work, renewed=renewed is not None)
         return _reply(states[profiles[0].id], ahead)
-
-    def _completed(self, evidence: Evidence, answer: Answered, file: HostFile) -> Evidence:
-        """With the boot log that is on file, when it was not sent again. Raises Rejected (W6)."""
-        record = None if evidence.event_log or not self._keep else file.kept()
-        if evidence.event_log:
-            return evidence
-        log = b""
-        if record is not None and record.reset_count == answer.quote.clock_info.reset_count:
-            log = self._store.boot_log(evidence.host_id)
-        if not log:
-            raise outdated("this authority does not have the boot log of this boot")
-        return replace(evidence, event_log=log)
 
     def _judge(
         self, evidence: Evidence, answer: Answered, on_file: OnFile, file: HostFile, now: int, work: Work
@@ -149,13 +123,14 @@ class Watch:
             raise
         states = {a.profile.id: judged(a, before.get(a.profile.id), now, found.challenged_at) for a in found.appraisals}
         kept = None
-        if self._keep and not _is_kept(file, evidence, found, now):
+        if not self._keeping.has(file, evidence, found.host, now):
             with work.phase("pack"):
-                kept = self.keep(evidence, found.host, found.bound, found.challenged_at)
+                kept = self._keeping.ready(evidence, found.host, found.bound, found.challenged_at)
         with work.phase("commit"), self._store.transaction() as tx:
             self._remember(tx, evidence.host_id, found, now, on_file)
             self._put(tx, evidence.host_id, before, states, now)
-            self.put_evidence(tx, evidence.host_id, now, kept)
+            if kept is not None:
+                kept.put(tx, evidence.host_id, now)
         after = on_file
         if found.host.runtime is not None:
             after = replace(on_file, seen=found.host.runtime.seen, runtime=found.runtime_state)
@@ -166,7 +141,7 @@ class Watch:
         self, evidence: Evidence, answer: Answered, on_file: OnFile, file: HostFile, now: int
     ) -> Renewed | None:
         verdict = self._verdicts.get(evidence.host_id)
-        if verdict is None or (self._keep and not _is_recent(file, now)):
+        if verdict is None or not self._keeping.is_recent(file, now):
             return None
         return renew(evidence, answer, on_file, file.generation, file.states, verdict, now)
 
@@ -198,26 +173,6 @@ class Watch:
             )
         )
 
-    def keep(self, evidence: Evidence, host: VerifiedHost, bound: bytes, challenged_at: int) -> Kept | None:
-        """Make authentic ``evidence`` ready to be kept; None when this authority keeps none."""
-        if not self._keep:
-            return None
-        runtime = host.runtime
-        entries = runtime.seen.entries if runtime else 0
-        quoted = runtime.sent.raws[: runtime.end - runtime.start] if runtime else []
-        return Kept(
-            Record.of(evidence, host, bound, challenged_at, entries),
-            self._store.packed(evidence.event_log),
-            evidence.ima_from,
-            self._store.packed(b"".join(quoted)) if quoted else None,
-        )
-
-    @staticmethod
-    def put_evidence(tx: Transaction, host_id: bytes, now: int, kept: Kept | None) -> None:
-        """Keep what :meth:`keep` made ready."""
-        if kept is not None:
-            tx.keep_evidence(host_id, now, kept.record, kept.event_log, kept.ima_from, kept.ima_log)
-
     def _profiles(self, snapshot: Snapshot, interests: Sequence[bytes]) -> list[Profile]:
         """Those for all hosts, then those of launches on this one; a profile that was removed is left out."""
         ids = dict.fromkeys((*snapshot.watched, *interests))
@@ -232,7 +187,7 @@ class Watch:
         files = self._snapshots.known_files(snapshot, bank, now)
         state = host.runtime_state
         continues = state is not None and snapshot.judges(state.stack, now)
-        last = (self._renewals.last(host.host_id) if self._renewals is not None else None) or host.last
+        last = self._renewals.newest(host.host_id, host.last) if self._renewals is not None else host.last
         return OnFile(
             ak, host.revoked, last, host.runtime, profiles, snapshot.releases, files, state, continues
         )  # fmt: skip
@@ -280,27 +235,6 @@ def _put_seen(tx: Transaction, host_id: bytes, info: ClockInfo, now: int) -> Non
 
 def _reply(state: HostState, ahead: Challenge | None) -> Attested:
     return Attested(str(state.standing), state.level, state.rank, state.until, state.code, state.reason, ahead)
-
-
-def _is_recent(file: HostFile, now: int) -> bool:
-    return file.kept_time is not None and now < file.kept_time + _KEPT_SECONDS
-
-
-def _is_kept(file: HostFile, evidence: Evidence, found: Attestation, now: int) -> bool:
-    """Whether evidence of the same state is on file, and not old: it serves as well as this.
-
-    The PCR values of one boot say which boot log it is; PCR 10 says where its runtime log ends.
-    """
-    record, host = file.kept(), found.host
-    if record is None or not _is_recent(file, now):
-        return False
-    entries = host.runtime.seen.entries if host.runtime else 0
-    return (record.reset_count, record.entries, record.selections, record.pcrs) == (
-        host.pcrs.clock_info.reset_count,
-        entries,
-        host.pcrs.selections,
-        evidence.pcrs,
-    )
 
 
 def _challenge(
