@@ -18,6 +18,7 @@ STAND_INS = {
     "docker.io/library/haproxy:2.8": "HAProxy 2.6 of Debian",
 }
 _HERE = Path(__file__).resolve().parent
+_PIP = "/etc/xdg/pip"  # where pip looks for settings of the whole system
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -47,16 +48,16 @@ def _stand_in(engine: Engine, name: str) -> None:
 
 
 def _settings(engine: Engine) -> str:
-    """How this machine reaches a package index, as the home of the build only: nothing of it stays in the image."""
-    home = engine.state / "build-home"
-    (home / ".pip").mkdir(parents=True, exist_ok=True)
+    """How this machine reaches a package index, mounted for the build only: nothing of it stays in the image."""
+    folder = engine.state / "build-pip"
+    folder.mkdir(parents=True, exist_ok=True)
     lines = ["[global]"]
     if _CERTIFICATES.exists():
-        (home / "ca.crt").write_bytes(_CERTIFICATES.read_bytes())
-        lines.append("cert = /root/ca.crt")
+        (folder / "ca.crt").write_bytes(_CERTIFICATES.read_bytes())
+        lines.append(f"cert = {_PIP}/ca.crt")
     for name in ("index-url", "proxy") if shutil.which("pip3") else ():
         found = subprocess.run(["pip3", "config", "get", f"global.{name}"], capture_output=True, text=True, check=False)
         if found.returncode == 0:
             lines.append(f"{name} = {found.stdout.strip()}")
-    (home / ".pip" / "pip.conf").write_text("\n".join(lines) + "\n")
-    return f"--volume={home}:/root:ro"
+    (folder / "pip.conf").write_text("\n".join(lines) + "\n")
+    return f"--volume={folder}:{_PIP}:ro"

@@ -169,12 +169,12 @@ class Machine:
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def put(self, source: Path, path: str) -> None:
-        """Bring a file to the machine."""
+        """Bring a file to the machine; a relative ``path`` begins in the home of its administrator."""
         scp = ["scp", "-q", *self._ssh(), "-P", str(self._port), str(source), f"root@127.0.0.1:{path}"]
         subprocess.run(scp, check=True, stdin=subprocess.DEVNULL, timeout=900)
 
     def get(self, path: str, target: Path) -> None:
-        """Fetch a file from the machine."""
+        """Fetch a file from the machine; ``path`` as for :meth:`put`."""
         scp = ["scp", "-q", *self._ssh(), "-P", str(self._port), f"root@127.0.0.1:{path}", str(target)]
         subprocess.run(scp, check=True, stdin=subprocess.DEVNULL, timeout=900)
 

@@ -112,7 +112,7 @@ class Walk:
         for name in ("watchword", "watchword-authority" if on is self.authority else "python3-watchword-nova"):
             [deb] = self.debs.glob(f"{name}_*.deb")
             on.put(deb, f"/home/admin/{deb.name}")
-        self.do(on, "ln /home/admin/*.deb /root/")
+        self.do(on, "ln /home/admin/*.deb ~root/")
 
     # -- run-an-authority ----------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Walk:
         self.do(host, "qemu-system-x86_64 --version && qemu-img --version && virsh list")  # what a launch runs
         for name, line in (("eventlog.bin", "bios_measurements eventlog.bin"), ("ima.bin", "measurements ima.bin")):
             self.type(host, MEASURE, line)
-            host.get(f"/root/{name}", self.folder / name)
+            host.get(name, self.folder / name)
             auditor.put(self.folder / name, f"/home/admin/{name}")
         self.do(auditor, "chown admin: /home/admin/*; chmod u+rw /home/admin/*")
         for line in ("inspect ima ima.bin", "stack capture", "stack check", "openssl genpkey", "openssl pkey"):
@@ -210,12 +210,12 @@ class Walk:
         tenant, host = self.authority, self.host
         tenant.put(self.guest, "/home/tenant/guest.img")
         tenant.put(self.folder / "gold.json", "/home/tenant/gold.json")
-        host.put(self.guest, "/root/guest.img")
+        host.put(self.guest, "guest.img")
         self.do(tenant, "chown tenant: /home/tenant/*")
         self.type(tenant, VERIFY, "trust add", {"SHA256:...": fingerprint}, user="tenant")
         self.type(tenant, VERIFY, "token create", {"--level full": f"--level {level}"}, user="tenant")
         tenant.get("/home/tenant/web1.token", self.folder / "token.txt")
-        host.put(self.folder / "token.txt", "/root/token.txt")
+        host.put(self.folder / "token.txt", "token.txt")
         self.type(host, HOST, "agent launch", {"192.0.2.31": host.address})
 
     def verify(self) -> str:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 
+from watchword.crypto.issued import is_issued_by
 from watchword.errors import UsageError
 
 __all__ = ["MAX_LISTS", "RevokedClients", "read_revoked"]
@@ -43,7 +44,7 @@ class RevokedClients:
     def fault(self, certificate: x509.Certificate, now: int) -> str:
         """Why ``certificate`` does not count at ``now`` (Unix seconds), or nothing."""
         moment = datetime.fromtimestamp(now, UTC)
-        about = [each for each in self.lists if _issued(certificate, each.issuer)]
+        about = [each for each in self.lists if is_issued_by(certificate, each.issuer)]
         current = [each for each in about if each.since <= moment <= each.until]
         if not current:
             return "there is no revocation list in force of its issuer"
@@ -103,14 +104,6 @@ def _signed(found: x509.CertificateRevocationList, issuer: x509.Certificate) -> 
     except x509.ExtensionNotFound:
         pass
     return found.is_signature_valid(issuer.public_key())  # type: ignore[arg-type] # a key that signs nothing raises
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _wrong(file: Path, why: str) -> UsageError:

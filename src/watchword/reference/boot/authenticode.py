@@ -10,11 +10,12 @@ import hashlib
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from watchword.crypto.issued import is_issued_by
 from watchword.errors import MalformedError
 from watchword.policy.signer import HASHES
 from watchword.verify.der import INTEGER, NULL, SEQUENCE, SET, Der, explicit, whole_sequence
@@ -57,21 +58,13 @@ def vouching_path(signed: Signed, anchor: bytes) -> tuple[x509.Certificate, ...]
     while len(path) <= _MAX_PATH:
         if path[-1].public_bytes(Encoding.DER) == anchor:
             return tuple(path)
-        if _issued(path[-1], trusted):
+        if is_issued_by(path[-1], trusted):
             return (*path, trusted)
-        above = next((c for c in signed.others if c not in path and _issued(path[-1], c)), None)
+        above = next((c for c in signed.others if c not in path and is_issued_by(path[-1], c)), None)
         if above is None:
             return None
         path.append(above)
     return None
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _read(message: bytes, image: PeImage) -> Signed:
