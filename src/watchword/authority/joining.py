@@ -1,7 +1,7 @@
 """A transport that sends what is written in one turn of the event loop as one piece.
 
 The server writes an answer's head and its body one after the other; over TLS each would be a record and a system call
-of its own, which is a third of what such an answer costs the event loop.
+of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The threads that decide: one, as long as that is enough.
 
-Two threads that compute take the interpreter from one another at every statement of the database, which costs about as
-much as deciding. So there is a second one only while the first is held up: by a large log, a slow disk, a far server.
+Two threads that compute take the interpreter from one another at every statement of the database, and gain nothing by
+it. So there is a second one only while the first is held up: by a large log, a slow disk, a far server.
 """
 
 from __future__ import annotations
