@@ -25,11 +25,11 @@ class Reader:
     ``what`` names the structure in error messages. Raises :class:`MalformedError` and nothing else.
     """
 
-    __slots__ = ("_data", "_pos", "what")
+    __slots__ = ("_data", "_pos", "_size", "what")
 
     def __init__(self, data: bytes | memoryview, what: str) -> None:
-        self._data = memoryview(data)
-        self._pos = 0
+        self._data = data  # slices of bytes are bytes at once: a request has a hundred of them
+        self._pos, self._size = 0, len(data)
         self.what = what
 
     @property
@@ -40,57 +40,67 @@ class Reader:
     @property
     def left(self) -> int:
         """Number of bytes not read yet."""
-        return len(self._data) - self._pos
+        return self._size - self._pos
 
     def fail(self, why: str) -> MalformedError:
         """The error for this structure at this offset; the caller raises it."""
         return MalformedError(f"{self.what}: {why} (at byte {self._pos})")
 
-    def _step(self, size: int) -> int:
-        start = self._pos
-        if size > len(self._data) - start:
-            raise self.fail(f"needs {size} more bytes, has {len(self._data) - start}")
-        self._pos = start + size
-        return start
+    def _short(self, size: int) -> MalformedError:
+        return self.fail(f"needs {size} more bytes, has {self.left}")
 
     def take(self, size: int) -> bytes:
         """The next ``size`` bytes."""
-        start = self._step(size)
-        return bytes(self._data[start : self._pos])
+        start = self._pos
+        end = start + size
+        if end > self._size:
+            raise self._short(size)
+        self._pos = end
+        return bytes(self._data[start:end])
 
     def view(self, size: int) -> memoryview:
         """The next ``size`` bytes without a copy."""
-        start = self._step(size)
-        return self._data[start : self._pos]
+        if size > self.left:
+            raise self._short(size)
+        start, self._pos = self._pos, self._pos + size
+        return memoryview(self._data)[start : self._pos]
 
     def rest(self) -> bytes:
         """All bytes that are left."""
         return self.take(self.left)
 
     def u8(self) -> int:
-        return self._data[self._step(1)]
+        start = self._pos
+        if start >= self._size:
+            raise self._short(1)
+        self._pos = start + 1
+        return self._data[start]
 
-    def _int(self, fmt: struct.Struct) -> int:
-        value: int = fmt.unpack_from(self._data, self._step(fmt.size))[0]
+    def _int(self, fmt: struct.Struct, size: int) -> int:
+        start = self._pos
+        if size > self._size - start:
+            raise self._short(size)
+        self._pos = start + size
+        value: int = fmt.unpack_from(self._data, start)[0]
         return value
 
     def u16(self) -> int:
-        return self._int(_U16)
+        return self._int(_U16, 2)
 
     def u32(self) -> int:
-        return self._int(_U32)
+        return self._int(_U32, 4)
 
     def u64(self) -> int:
-        return self._int(_U64)
+        return self._int(_U64, 8)
 
     def le16(self) -> int:
-        return self._int(_LE16)
+        return self._int(_LE16, 2)
 
     def le32(self) -> int:
-        return self._int(_LE32)
+        return self._int(_LE32, 4)
 
     def le64(self) -> int:
-        return self._int(_LE64)
+        return self._int(_LE64, 8)
 
     def sized16(self, limit: int, name: str) -> bytes:
         """A TPM2B: a big-endian 16-bit size, then that many bytes, at most ``limit``."""
@@ -127,19 +137,23 @@ class Writer:
         return self.raw(struct.pack(">B", value))
 
     def u16(self, value: int) -> Writer:
-        return self.raw(_U16.pack(value))
+        self._parts.append(_U16.pack(value))
+        return self
 
     def u32(self, value: int) -> Writer:
-        return self.raw(_U32.pack(value))
+        self._parts.append(_U32.pack(value))
+        return self
 
     def u64(self, value: int) -> Writer:
         return self.raw(_U64.pack(value))
 
     def sized16(self, data: bytes) -> Writer:
-        return self.u16(len(data)).raw(data)
+        self._parts += (_U16.pack(len(data)), data)
+        return self
 
     def sized32(self, data: bytes) -> Writer:
-        return self.u32(len(data)).raw(data)
+        self._parts += (_U32.pack(len(data)), data)
+        return self
 
     def done(self) -> bytes:
         return b"".join(self._parts)
