@@ -21,6 +21,7 @@ from watchword.authority.store import (
     EkPin,
     EndorserRow,
     Head,
+    Placement,
     ProfileRow,
     StackChange,
     StackRow,
@@ -451,6 +452,37 @@ def test_host_and_generation_come_together(store: Store) -> None:
         tx.put_profile(ProfileRow(b"p" * 32, b"{}", "gold", NOW))
     for host_id in (host().host_id, host(2).host_id, b"?" * 32):
         assert store.host_now(host_id) == (store.generation(), store.host(host_id))
+
+
+def test_the_file_of_a_host_says_what_the_tables_say(store: Store) -> None:
+    state = HostState(Standing.TRUSTED, "full", 2, 2, NOW, NOW, NOW + 60, 3, b"s" * 32)
+    with store.transaction() as tx:
+        for number in (1, 2):
+            tx.put_host(host(number))
+        tx.update_seen(host(1).host_id, LastSeen(reset_count=3, restart_count=1, clock=99, safe=True), NOW + 5)
+        tx.update_runtime(host(1).host_id, RuntimeSeen(reset_count=3, entries=12, aggregate=b"a" * 32))
+        for profile, standing in ((b"p" * 32, Standing.TRUSTED), (b"q" * 32, Standing.FAILED)):
+            tx.put_state(host(1).host_id, profile, replace(state, standing=standing))
+            tx.put_placement(Placement(profile, host(1).host_id, profile, 1, 3, NOW))
+    for host_id in (host(1).host_id, host(2).host_id, b"?" * 32):
+        file = store.host_file(host_id)
+        assert (file.generation, file.host) == store.host_now(host_id)
+        assert (file.states, file.interests) == (store.states(host_id), store.interests(host_id))
+    file = store.host_file(host(1).host_id)
+    assert len(file.states) == len(file.interests) == 2
+    assert file.host is not None
+    assert file.host.last is not None
+    assert file.host.last.safe is True
+
+
+def test_what_goes_wrong_with_the_file_of_a_host_is_our_own_error(store: Store, where: Path | DatabaseUrl) -> None:
+    store.host_file(host().host_id)
+    raw(where, "ALTER TABLE host_states RENAME TO elsewhere")
+    with pytest.raises(Unavailable, match="cannot be used") as caught:
+        store.host_file(host().host_id)
+    assert caught.value.code == "store-unavailable"
+    raw(where, "ALTER TABLE elsewhere RENAME TO host_states")
+    assert store.host_file(host().host_id).host is None
 
 
 def test_what_is_read_together_is_of_one_moment(store: Store) -> None:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.codes import CODES, bounded
 from watchword.authority.telemetry.events import (
     EVENTS,
+    AccessEvent,
     AttestationEvent,
     BugEvent,
     ChallengeEvent,
@@ -109,11 +110,11 @@ def value(text: str, name: str, **labels: str) -> float:
 
 
 @contextmanager
-def logging_to(stream: io.StringIO, form: str = "json") -> Iterator[None]:
+def logging_to(stream: io.StringIO, form: str = "json", level: str = "info") -> Iterator[None]:
     """The log goes to ``stream``; the state of ``logging`` is put back."""
     root, ours = logging.getLogger(), logging.getLogger("watchword.authority")
     before = root.handlers, root.level, ours.level, logging.raiseExceptions
-    journal.configure(form, stream)
+    journal.configure(form, stream, level)
     try:
         yield
     finally:
@@ -273,13 +274,26 @@ def test_every_event_is_one_line_of_json(kind: type[Event]) -> None:
     example: dict[str, Any] = {"str": "a\nb\x1b[31m", "int": 7, "Cost": Cost(1.5, 0.5, {"open": 0.25})}
     values = {name: example.get(str(kind.__annotations__[name]), ("f.py:g:1",)) for name in fields_of(kind)}
     log = io.StringIO()
-    with logging_to(log):
-        journal.tell(kind(**values))
+    event = kind(**values)
+    with logging_to(log, level="debug"):
+        journal.tell(event)
     line = json.loads(log.getvalue())
-    assert (line["event"], line["severity"]) == (kind.NAME, logging.getLevelName(kind.SEVERITY).lower())
+    assert (line["event"], line["severity"]) == (kind.NAME, logging.getLevelName(event.severity).lower())
     assert list(line)[:3] == ["time", "severity", "event"]
     assert log.getvalue().count("\n") == 1
     assert "\x1b" not in log.getvalue()
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", ["attestation", "access"]), ("warning", ["access"])])
+def test_an_attestation_that_shows_nothing_new_is_no_news(level: str, lines: list[str]) -> None:
+    told = AttestationEvent("t", "trusted", "", "h", "p", "full", "s", renewed=False, cost=Cost())
+    events = (told, replace(told, renewed=True), AccessEvent("token", "why"))
+    for wanted, expected in ((level, lines), ("debug", ["attestation", "attestation", "access"])):
+        log = io.StringIO()
+        with logging_to(log, level=wanted):
+            for event in events:
+                journal.tell(event)
+        assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == expected
 
 
 def fields_of(kind: type[Event]) -> list[str]:

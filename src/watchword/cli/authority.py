@@ -124,6 +124,13 @@ for _command in (authority_keys.create, authority_events.events_command, *author
     show_default=True,
     help="Of the log on stderr; auto is JSON, and for people on a terminal.",
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Leave out of the log what is less severe; debug has a line for attestations that show nothing new.",
+)
 @click.option("--console", is_flag=True, help="Serve web pages for auditors and operators at /console.")
 @click.option("--client-ca", type=FILE, help="Certificates (PEM) that people's client certificates may be below.")
 @click.option("--client-crl", type=FILE, help="Revocation lists (PEM) of those; read again when the file changes.")
@@ -139,6 +146,7 @@ def serve(
     retain: tuple[str, ...],
     metrics: str | None,
     log_format: str,
+    log_level: str,
     console: bool,
     client_ca: Path | None,
     client_crl: Path | None,
@@ -168,7 +176,7 @@ def serve(
 
     os.umask(0o077)
     now = int(time.time())
-    telemetry, retention = Telemetry(log_format, metrics), Retention.parse(retain)
+    telemetry, retention = Telemetry(log_format, metrics, log_level), Retention.parse(retain)
     wanted, lists = Address.parse(listen), _lists(client_crl, client_ca)
     directory = DataDirectory.open_or_create(
         data,

@@ -117,7 +117,7 @@ def test_every_attestation_but_the_first_is_one_request(
     circle: Circle, compute: ComputeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attestor, "_FRESH", 0.0)
-    caplog.set_level("INFO", logger="watchword.authority")
+    caplog.set_level("DEBUG", logger="watchword.authority")
     asked = attestors(compute, count=1)
     for _ in range(3):
         asked.check(30)

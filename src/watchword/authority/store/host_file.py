@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
-from watchword.authority.store import statements
+from watchword.authority.store.quick import QuickReader
 from watchword.authority.store.rows import Host, host_row
 from watchword.authority.store.watch import state_row
 from watchword.launch.attest import HostState
@@ -36,19 +34,19 @@ class HostFile:
         return Record.parse(self.kept_record) if self.kept_time is not None else None
 
 
-def read_host_file(connection: Connection, host_id: bytes) -> HostFile:
+def read_host_file(reader: QuickReader, host_id: bytes) -> HostFile:
     """The file of a host: one statement, and another one if launches were placed on the host.
 
     Those may be a moment newer than the rest, as if they had been placed a moment earlier.
     """
     key = {"host_id": host_id}
-    rows = connection.execute(statements.HOST_FILE, key).all()
+    rows = reader.rows("host_file", key)
     row = rows[0]
     return HostFile(
         row.generation,
         host_row(row) if row.host_id is not None else None,
         {state.state_profile_id: state_row(state, "state_") for state in rows if state.state_profile_id is not None},
-        tuple(connection.execute(statements.INTERESTS, key).scalars()) if row.placed else (),
+        tuple([found.profile_id for found in reader.rows("interests", key)]) if row.placed else (),
         row.kept_time,
         row.kept_record or b"",
     )

@@ -259,7 +259,10 @@ def _last(row: Row[Any]) -> LastSeen | None:
     if row.last_time is None:
         return None
     return LastSeen(
-        reset_count=row.last_reset_count, restart_count=row.last_restart_count, clock=row.last_clock, safe=row.last_safe
+        reset_count=row.last_reset_count,
+        restart_count=row.last_restart_count,
+        clock=row.last_clock,
+        safe=bool(row.last_safe),
     )
 
 

@@ -17,6 +17,7 @@ from watchword.authority.store.events import EventReads
 from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.nonces import NonceReads
+from watchword.authority.store.quick import QuickReader
 from watchword.authority.store.record import Decision, verify_record
 from watchword.authority.store.retention import RetentionReads
 from watchword.authority.store.rows import (
@@ -84,6 +85,7 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, Non
             backend.begin_reading,
             backend.begin_writing,
         )
+        self._quick = QuickReader(backend.engine, host_file=statements.HOST_FILE, interests=statements.INTERESTS)
         # Threads of one process queue here: SQLite makes waiting writers poll, PostgreSQL keeps a connection for each.
         self._writer = threading.Lock()
 
@@ -245,8 +247,8 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, Non
 
     def host_file(self, host_id: bytes) -> HostFile:
         """All that an attestation of a host needs to know."""
-        with self._reading() as connection:
-            return read_host_file(connection, host_id)
+        with translated():
+            return read_host_file(self._quick, host_id)
 
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, oldest first."""

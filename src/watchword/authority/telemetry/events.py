@@ -46,6 +46,11 @@ class Event:
     NAME: ClassVar[str] = ""
     SEVERITY: ClassVar[int] = logging.INFO
 
+    @property
+    def severity(self) -> int:
+        """How bad it is this time."""
+        return self.SEVERITY
+
 
 Tell = Callable[[Event], None]
 
@@ -109,6 +114,11 @@ class AttestationEvent(Event):
     stack: str
     renewed: bool
     cost: Cost
+
+    @property
+    def severity(self) -> int:
+        """Nobody needs a line from every host every two minutes to say that nothing happened."""
+        return logging.DEBUG if self.renewed else self.SEVERITY
 
 
 @dataclass(frozen=True, slots=True)

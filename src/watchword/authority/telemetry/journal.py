@@ -22,6 +22,7 @@ from watchword.authority.telemetry.events import Cost, Event
 __all__ = ["FORMATS", "configure", "event_fields", "frames_of", "tell"]
 
 FORMATS: Final = ("auto", "json", "console")
+_LOGGER: Final = logging.getLogger("watchword.authority")
 _MAX_TEXT: Final = 500  # characters of one text in a line
 _MAX_FRAMES: Final = 8
 # The prefix by which journald knows how bad a line is: sd-daemon(3), "Log Levels".
@@ -29,8 +30,10 @@ _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical
 
 
 def tell(event: Event) -> None:
-    """Write ``event`` to the log."""
-    _WRITE[event.SEVERITY](event.NAME, **event_fields(event))
+    """Write ``event`` to the log, if it is severe enough for it."""
+    severity = event.severity
+    if _LOGGER.isEnabledFor(severity):
+        _WRITE[severity](event.NAME, **event_fields(event))
 
 
 def event_fields(event: Event) -> dict[str, Any]:
@@ -53,8 +56,11 @@ def frames_of(trace: TracebackType | None) -> tuple[str, ...]:
     return tuple(f"{os.path.basename(frame.filename)}:{frame.name}:{frame.lineno}" for frame in found)
 
 
-def configure(form: str = "auto", stream: IO[str] | None = None) -> None:
-    """Send the log to ``stream`` (stderr) in the form "json", "console", or "auto": console on a terminal."""
+def configure(form: str = "auto", stream: IO[str] | None = None, level: str = "info") -> None:
+    """Send the log to ``stream`` (stderr) in the form "json", "console", or "auto": console on a terminal.
+
+    What is less severe than ``level`` is left out; of libraries what is no warning, always.
+    """
     stream = stream or sys.stderr
     console = form == "console" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
@@ -68,7 +74,7 @@ def configure(form: str = "auto", stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("watchword.authority").setLevel(logging.INFO)
+    _LOGGER.setLevel(level.upper())
 
 
 def _renderers(*, console: bool) -> list[structlog.typing.Processor]:
@@ -113,7 +119,7 @@ def _with_priority(_logger: WrappedLogger, _method: str, line: Any) -> str:
 
 
 _logger = structlog.wrap_logger(
-    logging.getLogger("watchword.authority"),
+    _LOGGER,
     wrapper_class=structlog.stdlib.BoundLogger,
     processors=[
         structlog.stdlib.filter_by_level,
@@ -122,4 +128,9 @@ _logger = structlog.wrap_logger(
         ProcessorFormatter.wrap_for_formatter,
     ],
 )
-_WRITE: Final = {logging.INFO: _logger.info, logging.WARNING: _logger.warning, logging.ERROR: _logger.error}
+_WRITE: Final = {
+    logging.DEBUG: _logger.debug,
+    logging.INFO: _logger.info,
+    logging.WARNING: _logger.warning,
+    logging.ERROR: _logger.error,
+}

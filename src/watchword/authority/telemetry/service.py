@@ -20,18 +20,20 @@ __all__ = ["Telemetry"]
 
 
 class Telemetry:
-    """Writes the log in ``log_format``; counts when ``address`` says where metrics are served (HOST:PORT).
+    """Writes the log in ``log_format``, what is as severe as ``log_level`` or more.
+
+    Counts when ``address`` says where metrics are served (HOST:PORT).
 
     Raises :class:`UsageError` (``listen-address``) and :class:`Unavailable` (``listen``).
     """
 
-    def __init__(self, log_format: str, address: str | None) -> None:
+    def __init__(self, log_format: str, address: str | None, log_level: str = "info") -> None:
         self.metrics = Metrics() if address is not None else None
         self._exporter: Exporter | None = None
         if address is not None and self.metrics is not None:
             wanted = Address.parse(address)
             self._exporter = Exporter(wanted.host, wanted.port, self.metrics.registry)
-        journal.configure(log_format)
+        journal.configure(log_format, level=log_level)
 
     def tell(self, event: Event) -> None:
         """Write ``event`` to the log, and count it."""
