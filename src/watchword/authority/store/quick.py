@@ -22,7 +22,7 @@ class _Statement:
     def __init__(self, statement: Select[Any], engine: Engine) -> None:
         compiled = statement.compile(dialect=engine.dialect)
         self._sql, self._order, self._constants = str(compiled), compiled.positiontup, compiled.params
-        row: Any = namedtuple("_Row", statement.selected_columns.keys())  # which a type checker cannot know
+        row: Any = namedtuple("_Row", statement.selected_columns.keys())  # type: ignore[misc] # known when it runs
         self._row: Callable[[Sequence[Any]], Any] = row._make
 
     def run(self, cursor: Any, values: dict[str, Any]) -> list[Any]:
