@@ -82,7 +82,7 @@ class HighWater:
 
     def check_held(self, ring: Keyring) -> None:
         """Raise :class:`Unavailable` (``releases-held``) while an operator has to decide; one look at a directory."""
-        if os.path.lexists(ring.directory / HOLD):
+        if os.path.lexists(f"{ring.directory}/{HOLD}"):
             hold = read_hold(ring.directory)
             why = hold.detail if hold else "it was a moment ago"
             raise Unavailable("releases-held", f"nothing is decided until an operator has: {why}", hint=_HINT)

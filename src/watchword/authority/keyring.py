@@ -7,6 +7,7 @@ dead weight and removed at the next change. The layout is described in ``docs/re
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -218,11 +219,12 @@ class KeyringSource:
 
     def __init__(self, ring: Keyring) -> None:
         self._ring = ring
-        self._stamp = stamp(ring.directory)
+        self._manifest = os.fspath(ring.directory / MANIFEST)  # looked at for every message
+        self._stamp = stamp(self._manifest)
         self._lock = threading.Lock()
 
     def __call__(self) -> Keyring:
-        now = stamp(self._ring.directory)
+        now = stamp(self._manifest)
         if now != self._stamp:
             with self._lock:
                 self._ring = self._ring.reloaded()

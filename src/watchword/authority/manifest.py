@@ -96,7 +96,7 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def stamp(directory: Path) -> tuple[int, int]:
-    """Changes whenever :func:`commit` was called."""
-    status = os.stat(directory / MANIFEST)
+def stamp(manifest: str) -> tuple[int, int]:
+    """Of the file at ``manifest``: changes whenever :func:`commit` was called."""
+    status = os.stat(manifest)
     return status.st_ino, status.st_mtime_ns

@@ -191,7 +191,7 @@ def answered(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, kno
     """
     if evidence.token or evidence.instance:
         raise MalformedError("evidence: for an attestation there is neither token nor instance")
-    selections_for(known.profiles)  # W1
+    wanted = selections_for(known.profiles)  # W1
     if known.ak is None:
         raise Rejected(
             Finding("A4", "host-unknown", "this host is not enrolled", actual=evidence.host_id.hex()),
@@ -207,7 +207,7 @@ def answered(evidence: Evidence, reply_key: bytes, now: int, mac_key: bytes, kno
         token_id=selections_context(selections),
         now=now,
     )
-    _check_current(evidence, selections, known)
+    _check_current(evidence, selections, wanted, known)
     bound = binding(
         host_id=evidence.host_id,
         nonce=evidence.nonce,
@@ -265,10 +265,10 @@ def _most_patient(profiles: Sequence[Profile]) -> int:
     return max(profile.max_log_ahead for profile in profiles)
 
 
-def _check_current(evidence: Evidence, selections: Selections, known: OnFile) -> None:
+def _check_current(evidence: Evidence, selections: Selections, wanted: Selections, known: OnFile) -> None:
     """W6: between challenge and evidence, profiles, stacks and the log on file may have moved: nobody's fault."""
     ends = known.runtime.seen.entries if known.runtime is not None and known.continues else 0
-    if selections == selections_for(known.profiles) and evidence.ima_from in (0, ends):
+    if selections == wanted and evidence.ima_from in (0, ends):
         return
     raise outdated("this authority would ask for other evidence by now")
 

@@ -77,4 +77,4 @@ def _mac(key: bytes, body: bytes, host_id: bytes, purpose: Purpose, token_id: by
     # Without an era as before there were any: while tables are new and some programs are not, replicas agree.
     label = b"watchword/challenge/2\0" + era if era else b"watchword/challenge/1\0"
     writer = Writer().raw(label).raw(body).raw(host_id).u8(purpose).raw(token_id)
-    return hmac.new(key, writer.done(), hashlib.sha256).digest()[:_MAC_SIZE]
+    return hmac.digest(key, writer.done(), "sha256")[:_MAC_SIZE]

@@ -148,12 +148,12 @@ def read_pcrs(r: Reader) -> PcrValues:
             raise r.fail("PCR banks are not in ascending order")
         last_bank = number
         bank, size = _bank(r, number)
-        values: dict[int, bytes] = {}
-        for _ in range(_bounded(r, _MAX_PCRS, "PCR values")):
-            index = r.u8()
-            if index >= _MAX_PCRS or (values and index <= max(values)):
-                raise r.fail("PCR numbers are not ascending from 0 to 23")
-            values[index] = r.take(size)
+        each = 1 + size
+        together = r.take(_bounded(r, _MAX_PCRS, "PCR values") * each)
+        values = {together[at]: together[at + 1 : at + each] for at in range(0, len(together), each)}
+        numbers = [*together[::each]]
+        if numbers != sorted(values) or (numbers and numbers[-1] >= _MAX_PCRS):
+            raise r.fail("PCR numbers are not ascending from 0 to 23")
         banks[bank] = values
     return banks
 

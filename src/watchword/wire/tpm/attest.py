@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from watchword.errors import MalformedError
 from watchword.wire.reader import Reader, Writer
@@ -73,22 +74,9 @@ class Attest:
         if len(data) > _MAX_ATTEST:
             raise MalformedError(f"TPMS_ATTEST: longer than {_MAX_ATTEST} bytes")
         try:
-            return cls._parse(data)
+            return _parse(data)
         except struct.error:
             raise MalformedError(f"TPMS_ATTEST: cut short after {len(data)} bytes") from None
-
-    @classmethod
-    def _parse(cls, data: bytes) -> Attest:
-        magic, kind, size = _HEAD.unpack_from(data)
-        signer, pos = _slice(data, _HEAD.size, size, _MAX_NAME, "qualifiedSigner")
-        (size,) = _SIZE.unpack_from(data, pos)
-        extra, pos = _slice(data, pos + 2, size, _MAX_DATA, "extraData")
-        clock, resets, restarts, safe, firmware = _CLOCK.unpack_from(data, pos)
-        if safe > 1:
-            raise MalformedError(f"TPMS_ATTEST: safe is {safe}, neither yes nor no")
-        attested = _parse_attested(kind, data[pos + _CLOCK.size :])
-        clock_info = ClockInfo(clock, resets, restarts, bool(safe))
-        return cls(magic, kind, signer, extra, clock_info, firmware, attested)
 
     def encode(self) -> bytes:
         clock = self.clock_info
@@ -98,6 +86,21 @@ class Attest:
         writer.u64(self.firmware_version)
         attested = self.attested if isinstance(self.attested, bytes) else self.attested.encode()
         return writer.raw(attested).done()
+
+
+@lru_cache(maxsize=64)
+def _parse(data: bytes) -> Attest:
+    """Whoever answers a request looks at its quote twice: at what it is about, and whether it is true."""
+    magic, kind, size = _HEAD.unpack_from(data)
+    signer, pos = _slice(data, _HEAD.size, size, _MAX_NAME, "qualifiedSigner")
+    (size,) = _SIZE.unpack_from(data, pos)
+    extra, pos = _slice(data, pos + 2, size, _MAX_DATA, "extraData")
+    clock, resets, restarts, safe, firmware = _CLOCK.unpack_from(data, pos)
+    if safe > 1:
+        raise MalformedError(f"TPMS_ATTEST: safe is {safe}, neither yes nor no")
+    attested = _parse_attested(kind, data[pos + _CLOCK.size :])
+    clock_info = ClockInfo(clock, resets, restarts, bool(safe))
+    return Attest(magic, kind, signer, extra, clock_info, firmware, attested)
 
 
 def _slice(data: bytes, start: int, size: int, limit: int, name: str) -> tuple[bytes, int]:

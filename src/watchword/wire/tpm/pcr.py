@@ -60,8 +60,7 @@ class PcrSelection:
         return _selection(bank, reader.take(size))
 
     def encode(self) -> bytes:
-        bits = sum(1 << pcr for pcr in self.pcrs)
-        return Writer().u16(self.bank).u8(self.size).raw(bits.to_bytes(self.size, "little")).done()
+        return _encoded(self.bank, self.pcrs, self.size)
 
     def __str__(self) -> str:
         return f"{hash_name(self.bank)}:{','.join(map(str, self.pcrs))}"
@@ -72,6 +71,12 @@ def _selection(bank: Alg, bit_map: bytes) -> PcrSelection:
     """The same few selections arrive with every quote."""
     size, bits = len(bit_map), int.from_bytes(bit_map, "little")
     return PcrSelection(bank, tuple([pcr for pcr in range(8 * size) if bits >> pcr & 1]), size)
+
+
+@lru_cache(maxsize=256)
+def _encoded(bank: Alg, pcrs: tuple[int, ...], size: int) -> bytes:
+    bits = sum(1 << pcr for pcr in pcrs)
+    return Writer().u16(bank).u8(size).raw(bits.to_bytes(size, "little")).done()
 
 
 Selections: TypeAlias = tuple[PcrSelection, ...]
