@@ -21,7 +21,7 @@ from bench.measure import Figure
 from bench.parts import BOOTS
 from bench.service import authority, cpu
 from bench.synthetic import GrowingHost, boot_of, paths, programs, write_boot
-from watchword.authority.renewals import FLUSH_SECONDS
+from watchword.authority.deciding.renewals import FLUSH_SECONDS
 from watchword.policy.profile import Profile
 from watchword.testing.replayed import Line, Recording, ReplayedHost
 from watchword.testing.world import profile_document

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.measure import Figure, measure
-from watchword.authority.log import PublicLog
+from watchword.authority.publishing.log import PublicLog
 from watchword.authority.store import Store
 from watchword.authority.store.record import Place, next_decision
 from watchword.crypto.note import sign

@@ -28,7 +28,7 @@ from watchword.agent.shares import obtain
 from watchword.agent.transport import HttpsExchange
 from watchword.agent.unseal import prepare_request
 from watchword.authority.data import DATABASE_FILE
-from watchword.authority.keyfiles import write_file
+from watchword.authority.keys.keyfiles import write_file
 from watchword.authority.store import DatabaseUrl
 from watchword.crypto.envelope import open_reply, seal_request
 from watchword.crypto.keylist import KeyList, verify_chain

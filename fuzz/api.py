@@ -23,10 +23,10 @@ from pathlib import Path
 from watchword.authority.access import Access, Role
 from watchword.authority.app import Services, create_app
 from watchword.authority.data import ACCESS_FILE, DataDirectory
-from watchword.authority.keyring import Keyring, KeyringSource
-from watchword.authority.launches import Launches
-from watchword.authority.limits import Limits
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.keys.keyring import Keyring, KeyringSource
 from watchword.authority.server import Address, bind, run
+from watchword.authority.serving.limits import Limits
 from watchword.authority.store import Host, Placement, ProfileRow, Store
 from watchword.launch.attest import HostState, Standing
 from watchword.launch.receipt import Decision, launch_key

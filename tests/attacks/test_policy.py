@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.reference import machines
 
-from watchword.authority.admin import Admin
-from watchword.authority.stacks import Activation
+from watchword.authority.acts.admin import Admin
+from watchword.authority.acts.stacks import Activation
 from watchword.authority.store import StackState
 from watchword.crypto import dsse
 from watchword.errors import MalformedError, Rejected

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from watchword.agent.transport import new_reply_key
-from watchword.authority.launches import Launches
-from watchword.authority.log import PublicLog
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.publishing.log import PublicLog
 from watchword.authority.store import Store
 from watchword.crypto import dsse
 from watchword.crypto.note import sign

@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Decision, Store, Transaction
 
 NOW = 1_800_000_000

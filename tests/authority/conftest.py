@@ -19,9 +19,9 @@ import pytest
 from watchword.authority.access import Access
 from watchword.authority.app import Services, create_app
 from watchword.authority.console import Console
-from watchword.authority.keyring import Keyring, KeyringSource
-from watchword.authority.limits import Limits
+from watchword.authority.keys.keyring import Keyring, KeyringSource
 from watchword.authority.server import Address, bind, make_server
+from watchword.authority.serving.limits import Limits
 from watchword.authority.store import Store
 from watchword.cli.main import run
 from watchword.errors import MalformedError, Unavailable, UsageError

@@ -21,9 +21,9 @@ from tests.conftest import ROOT
 
 from watchword.authority.access import PERMISSIONS, Access, People, Role, identify, permit
 from watchword.authority.access.certificate import check_client
-from watchword.authority.keyring import Keyring
-from watchword.authority.problems import Problem
-from watchword.authority.tls import server_context
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.keys.tls import server_context
+from watchword.authority.serving.problems import Problem
 from watchword.errors import UsageError
 from watchword.testing.people import ClientFiles, PeopleCa, access_file
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from watchword.authority.access import Access, Role
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.testing.issuer import server_files
 from watchword.testing.people import access_file
 

@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from watchword.authority.access import Access, People, Role
 from watchword.authority.access.issuer import FRESH_SECONDS, KEEP_SECONDS, RETRY_SECONDS, Issuer
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.errors import Unavailable, UsageError
 from watchword.testing.issuer import TestIssuer, running_issuer
 from watchword.testing.people import PeopleCa, access_file

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from watchword.authority.access import PERMISSIONS, Role
 from watchword.authority.operations import OPERATIONS, Desk, Operation, dry_run
 from watchword.authority.operations.dry_run import DryRunOf, try_change
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import Store
 from watchword.crypto import dsse
 from watchword.errors import UsageError

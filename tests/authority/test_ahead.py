@@ -12,7 +12,7 @@ import pytest
 from watchword.agent.attest import Follower, attest
 from watchword.agent.transport import new_reply_key
 from watchword.agent.unseal import evidence_for
-from watchword.authority.launches import Launches
+from watchword.authority.deciding.launches import Launches
 from watchword.authority.store import DatabaseUrl, Store
 from watchword.authority.store.host_file import HostFile
 from watchword.errors import Rejected

@@ -16,8 +16,8 @@ import pytest
 
 from watchword import __version__
 from watchword.authority import server
-from watchword.authority.keyring import Keyring
-from watchword.authority.problems import PROBLEMS
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.serving.problems import PROBLEMS
 from watchword.authority.store import ProfileRow
 from watchword.crypto import keylist
 from watchword.launch.receipt import Decision, launch_key

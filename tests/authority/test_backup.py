@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from watchword.authority.backup import restore, write_backup
 from watchword.authority.data import STORE_FILE, DataDirectory
-from watchword.authority.high_water import HighWater, read_hold
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.high_water import HighWater, read_hold
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import Store
+from watchword.authority.upkeep.backup import restore, write_backup
 from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
 
 from .helpers import NOW, entry

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Store
 from watchword.cli.main import run
 from watchword.crypto import dsse, keylist

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Store
 
 from .helpers import NOW, location, start_child

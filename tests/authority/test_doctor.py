@@ -25,8 +25,8 @@ from tests.conftest import ROOT
 from watchword.authority.app import Services, create_app
 from watchword.authority.doctor.examine import examine
 from watchword.authority.doctor.report import Subject
-from watchword.authority.keyring import Keyring
-from watchword.authority.log import PublicLog
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.publishing.log import PublicLog
 from watchword.authority.server import Address, bind, make_server
 from watchword.authority.store import CrlRow, StackRule, StackState
 from watchword.cli.main import run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from watchword.authority.dry_run import Plan, dry_run
+from watchword.authority.deciding.dry_run import Plan, dry_run
 from watchword.authority.store import StackState
 from watchword.errors import MalformedError, UsageError
 from watchword.launch.on_file import Record, verify_record

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from watchword.authority.keyring import Keyring
-from watchword.authority.news import note_fallen
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.publishing.news import note_fallen
 from watchword.authority.store import Audience, DatabaseUrl, ProfileRow, Store, Transaction
 from watchword.launch.attest import HostState, Standing
 from watchword.launch.event import verify_event

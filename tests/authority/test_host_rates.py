@@ -11,10 +11,10 @@ import pytest
 
 from watchword.agent.transport import HttpsExchange
 from watchword.authority.app import Services
-from watchword.authority.host_rates import HostRates, Spending
-from watchword.authority.keyring import KeyringSource
-from watchword.authority.launches import Launches
-from watchword.authority.problems import Problem
+from watchword.authority.deciding.host_rates import HostRates, Spending
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.keys.keyring import KeyringSource
+from watchword.authority.serving.problems import Problem
 from watchword.errors import Rejected, Unavailable
 from watchword.testing.farm import have_swtpm
 from watchword.testing.world import Direct, TestHost, World
@@ -71,7 +71,7 @@ def test_no_limit_remembers_nobody() -> None:
 
 
 def test_so_many_hosts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watchword.authority.host_rates._MAX_HOSTS", 3)
+    monkeypatch.setattr("watchword.authority.deciding.host_rates._MAX_HOSTS", 3)
     spending = Spending(1, Clock())
     for name in b"abcd":
         spending.charge(bytes([name]))

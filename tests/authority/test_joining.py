@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from watchword.authority.joining import JoiningTransport
+from watchword.authority.serving.joining import JoiningTransport
 
 
 class Kept(asyncio.Transport):

@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import verification
 
-from watchword.authority import tls
-from watchword.authority.keyring import Keyring, KeyringSource
+from watchword.authority.keys import tls
+from watchword.authority.keys.keyring import Keyring, KeyringSource
 from watchword.crypto import keylist
 from watchword.crypto.token import open_token, seal_token
 from watchword.errors import Rejected, UsageError

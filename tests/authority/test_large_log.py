@@ -14,7 +14,7 @@ import pytest
 
 from watchword.agent.transport import HttpsExchange, RelayExchange
 from watchword.authority.app import Services, create_app
-from watchword.authority.keyring import KeyringSource
+from watchword.authority.keys.keyring import KeyringSource
 from watchword.authority.server import Address, bind, make_server
 from watchword.errors import Unavailable
 from watchword.relay.server import Relay

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from watchword.authority.log import PublicLog
+from watchword.authority.publishing.log import PublicLog
+from watchword.authority.publishing.witness import Witnesses
 from watchword.authority.store import Store
-from watchword.authority.witness import Witnesses
 from watchword.cli.main import run
 from watchword.crypto.note import COSIGNS, cosign, note_key, parse_key
 from watchword.errors import Rejected, Unavailable

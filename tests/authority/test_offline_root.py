@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import Store
 from watchword.cli.main import run
 from watchword.crypto import keylist

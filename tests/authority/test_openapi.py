@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from watchword import __version__
 from watchword.authority.app import Services, create_app
-from watchword.authority.openapi import ANYWHERE, URN
-from watchword.authority.problems import PROBLEMS
-from watchword.authority.public_api import OPERATIONS
+from watchword.authority.description.openapi import ANYWHERE, URN
+from watchword.authority.description.public_api import OPERATIONS
+from watchword.authority.serving.problems import PROBLEMS
 
 from .conftest import Service
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from watchword.authority.limits import Limits, Rate
-from watchword.authority.problems import Problem
+from watchword.authority.serving.limits import Limits, Rate
+from watchword.authority.serving.problems import Problem
 from watchword.cli.main import run
 from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
 from watchword.testing.documents import PROFILE, encode

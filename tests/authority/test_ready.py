@@ -18,10 +18,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from watchword.authority.keyring import Keyring
-from watchword.authority.problems import Problem
-from watchword.authority.readiness import Readiness
-from watchword.authority.systemd import Notifier
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.serving.problems import Problem
+from watchword.authority.serving.readiness import Readiness
+from watchword.authority.serving.systemd import Notifier
 from watchword.errors import Unavailable
 
 from .conftest import Service, authority_in

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from watchword.authority.launches import Launches
-from watchword.authority.renewals import FLUSH_SECONDS, Renewals
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.deciding.renewals import FLUSH_SECONDS, Renewals
+from watchword.authority.deciding.verdicts import Verdicts
 from watchword.authority.store import DatabaseUrl, Host, Placement, Renewal, StackState
 from watchword.authority.telemetry.events import AttestationEvent, Event
-from watchword.authority.verdicts import Verdicts
 from watchword.crypto.envelope import open_reply, seal_request
 from watchword.errors import Rejected, Unavailable
 from watchword.launch.attest import LEASE, HostState, Standing

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 
 from watchword.authority.app import Services, _prune
-from watchword.authority.launches import Launches
-from watchword.authority.retention import Retention, forget_old, forgettable
+from watchword.authority.deciding.launches import Launches
 from watchword.authority.store import DatabaseUrl, Placement, Store, schema
 from watchword.authority.store.retention import Kind
 from watchword.authority.telemetry.events import Event, PruneEvent
+from watchword.authority.upkeep.retention import Retention, forget_old, forgettable
 from watchword.errors import Rejected, UsageError
 from watchword.launch.receipt import launch_key
 from watchword.testing.farm import have_swtpm

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from watchword.authority import snapshot
-from watchword.authority.snapshot import Snapshots
+from watchword.authority.deciding import snapshot
+from watchword.authority.deciding.snapshot import Snapshots
 from watchword.policy.stack import CompiledStack
 from watchword.testing.world import World
 

@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from watchword.authority.admin import Admin
-from watchword.authority.admission import FUTURE_SECONDS
-from watchword.authority.stacks import Activation
+from watchword.authority.acts.admin import Admin
+from watchword.authority.acts.admission import FUTURE_SECONDS
+from watchword.authority.acts.stacks import Activation
 from watchword.authority.store import StackInfo, Store
 from watchword.crypto import dsse
 from watchword.errors import MalformedError, Rejected, UsageError, WatchwordError

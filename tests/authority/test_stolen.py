@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from faults.load import Token, launch
 from faults.service import Service
 
-from watchword.authority.keyring import Keyring
-from watchword.authority.log import PublicLog
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.publishing.log import PublicLog
 from watchword.authority.store import Store
 from watchword.crypto.token import open_token, seal_token
 from watchword.errors import Rejected

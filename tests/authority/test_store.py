@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import func, select
 
-from watchword.authority.log import TreeReader
+from watchword.authority.publishing.log import TreeReader
 from watchword.authority.store import (
     BundleRow,
     DatabaseUrl,

@@ -30,9 +30,9 @@ from tests.docs.test_codes import listed
 
 from watchword.agent.enrol import enrol
 from watchword.authority.app import Services
-from watchword.authority.keyring import Keyring
-from watchword.authority.launches import Launches
-from watchword.authority.limits import Load
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.serving.limits import Load
 from watchword.authority.store import StackState
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.codes import CODES, bounded

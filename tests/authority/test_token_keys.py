@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.authority.app import Services
-from watchword.authority.keyring import Keyring, KeyringSource
-from watchword.authority.manifest import read_manifest
+from watchword.authority.keys.keyring import Keyring, KeyringSource
+from watchword.authority.keys.manifest import read_manifest
 from watchword.authority.store import Store
 from watchword.cli.main import run
 from watchword.errors import Unavailable, UsageError

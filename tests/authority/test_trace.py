@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from watchword.authority.launches import Launches
+from watchword.authority.deciding.launches import Launches
 from watchword.authority.telemetry.events import ChallengeEvent, DecisionEvent, Event
 from watchword.cli.inspect import describe_token
 from watchword.cli.main import run

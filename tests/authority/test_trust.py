@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from watchword.agent.transport import ask
-from watchword.authority.admin import Admin
-from watchword.authority.keyring import Keyring
-from watchword.authority.launches import Launches
-from watchword.authority.snapshot import Snapshots
+from watchword.authority.acts.admin import Admin
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.deciding.snapshot import Snapshots
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import Store, trust
 from watchword.crypto.tpm_seal import Credential
 from watchword.errors import Rejected, WatchwordError

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from tests.verify.certificates import oid, raw_authority, sequence, tlv
 
-from watchword.authority.inputs import read_certificate, read_crl
+from watchword.authority.acts.inputs import read_certificate, read_crl
 from watchword.authority.store import Store
 from watchword.cli.main import run
 from watchword.errors import MalformedError, UsageError

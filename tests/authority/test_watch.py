@@ -12,8 +12,8 @@ import pytest
 from watchword.agent.attest import keep_attesting, pause
 from watchword.agent.transport import new_reply_key
 from watchword.agent.unseal import evidence_for
+from watchword.authority.deciding.watch import standing_now
 from watchword.authority.store import DatabaseUrl, StackState
-from watchword.authority.watch import standing_now
 from watchword.errors import MalformedError, Rejected, Unavailable
 from watchword.launch.attest import LEASE, HostState, Standing
 from watchword.testing.farm import have_swtpm

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from watchword.authority import webhooks
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.keys.tls import issue_ca, issue_server, new_key
+from watchword.authority.publishing import webhooks
+from watchword.authority.publishing.webhooks import MAX_WEBHOOKS, check_url, deliver, make_webhook, retry_after
 from watchword.authority.store import ProfileRow, Store, Webhook
-from watchword.authority.tls import issue_ca, issue_server, new_key
-from watchword.authority.webhooks import MAX_WEBHOOKS, check_url, deliver, make_webhook, retry_after
 from watchword.cli.main import run
 from watchword.errors import Unavailable, UsageError
 from watchword.launch.event import Event, verify_event

@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import IntegrityError
 
-from watchword.authority.admin import Admin
-from watchword.authority.stacks import Activation, StackAdmin
+from watchword.authority.acts.admin import Admin
+from watchword.authority.acts.stacks import Activation, StackAdmin
 from watchword.authority.store import ProfileRow, Store
 from watchword.crypto import dsse
 from watchword.launch.attest import HostState, Standing

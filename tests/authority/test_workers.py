@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from watchword.authority import workers
-from watchword.authority.workers import Workers
+from watchword.authority.serving import workers
+from watchword.authority.serving.workers import Workers
 
 PATIENCE = 20.0  # seconds in which a slow machine gets there
 

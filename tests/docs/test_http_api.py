@@ -11,9 +11,9 @@ from starlette.routing import Route
 from tests.conftest import ROOT
 
 from watchword.authority.app import Services, create_app
-from watchword.authority.keyring import Keyring, KeyringSource
+from watchword.authority.keys.keyring import Keyring, KeyringSource
 from watchword.authority.operations import OPERATIONS
-from watchword.authority.problems import PROBLEMS
+from watchword.authority.serving.problems import PROBLEMS
 from watchword.authority.store import Store
 
 PAGE = (ROOT / "docs" / "reference" / "http-api.md").read_text()

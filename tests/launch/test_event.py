@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.crypto import dsse
 from watchword.errors import MalformedError, Rejected, UsageError
 from watchword.launch.event import PUBLIC, Event, Seen, check_next, sign_event, verify_event

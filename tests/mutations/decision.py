@@ -7,14 +7,14 @@ from .mutation import Mutation
 
 _CHECKS, _MATCH, _APPRAISE, _PROFILE = "policy/checks.py", "policy/match.py", "policy/appraise.py", "policy/profile.py"
 _RULES = "policy/profile_rules.py"
-_MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/launches.py"
+_MACHINE, _RELEASE, _LAUNCHES = "launch/machine.py", "launch/release.py", "authority/deciding/launches.py"
 _ATTEST = "launch/attest.py"
 _STANDING_TESTS = ("tests/launch/test_standing.py",)
 _EVENT_TESTS = ("tests/launch/test_event.py",)
 _WATCH_TESTS = ("tests/authority/test_watch.py",)
 _RENEWAL, _RENEWAL_TESTS = "launch/renewal.py", ("tests/authority/test_renewal.py",)
 _AHEAD_TESTS = ("tests/authority/test_ahead.py",)
-_WATCH = "authority/watch.py"
+_WATCH = "authority/deciding/watch.py"
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
 _TESTS = ("tests/policy/test_appraise.py",)
 _MATCH_TESTS = ("tests/policy/test_match.py",)
@@ -59,8 +59,8 @@ MUTATIONS = (
     Mutation("E3", _CHECKS, "    if stack.not_before is not None and now < stack.not_before:", "    if False:", _TESTS),
     Mutation("E3", _CHECKS, "    if stack.not_after is not None and now >= stack.not_after:", "    if False:", _TESTS),
     Mutation("E3", _CHECKS, "    if release.retire_at is not None and now >= release.retire_at:", "    if False:", _TESTS),
-    Mutation("E3", "authority/snapshot.py", "        state=row.state.value,\n        retire_at=row.retire_at,", '        state="active",', _attack("policy", "test_old_stack_after_revocation")),
-    Mutation("E3", "authority/snapshot.py", "        endorsed_by=row.endorsed_by,", "        endorsed_by=frozenset({'ab' * 32}),", _attack("policy", "test_stack_that_a_rule_excludes")),
+    Mutation("E3", "authority/deciding/snapshot.py", "        state=row.state.value,\n        retire_at=row.retire_at,", '        state="active",', _attack("policy", "test_old_stack_after_revocation")),
+    Mutation("E3", "authority/deciding/snapshot.py", "        endorsed_by=row.endorsed_by,", "        endorsed_by=frozenset({'ab' * 32}),", _attack("policy", "test_stack_that_a_rule_excludes")),
     _without("E4", "age"),
     Mutation("E4", _CHECKS, "    if not 0 <= seconds <= rules.max_age_seconds:", "    if not seconds <= rules.max_age_seconds:", _TESTS),
     _without("E5", "identity_class"),
@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation("A4", _ATTEST, "    if known.ak is None:\n", "    if False:\n", _WATCH_TESTS),
     Mutation("B5", _LAUNCHES, "        if request.evidence.purpose is not Purpose.ATTEST:", "        if False:", _WATCH_TESTS),
     Mutation("B5", _LAUNCHES, "request.purpose is Purpose.ATTEST and not request.token:", "request.purpose is Purpose.ATTEST:", _WATCH_TESTS),
-    Mutation("W2", "authority/watch.py", "            if is_own(refusal):\n", "            if True:\n", _RENEWAL_TESTS),
+    Mutation("W2", "authority/deciding/watch.py", "            if is_own(refusal):\n", "            if True:\n", _RENEWAL_TESTS),
     Mutation("W2", _WATCH, "        check_new(info, tx.last_seen(host_id))", "        pass", _AHEAD_TESTS),
     Mutation("W2", _WATCH, "            check_new(info, tx.last_seen(evidence.host_id))\n", "", _AHEAD_TESTS),
     Mutation("W3", _ATTEST, "best, now, challenged_at, challenged_at + lease,", "best, now, now, now + lease,", _AHEAD_TESTS),
@@ -103,8 +103,8 @@ MUTATIONS = (
     Mutation("W8", _RENEWAL, "    for profile_id in sorted(states):\n", "    for profile_id in []:\n", _RENEWAL_TESTS),
     Mutation("A5", _RENEWAL, "        revoked=known.revoked,\n", "        revoked=False,\n", _RENEWAL_TESTS),
     Mutation("W2", _RENEWAL, "    check_new(pcrs.clock_info, known.last)\n", "", _RENEWAL_TESTS),
-    Mutation("W2", "authority/renewals.py", "            check_new(renewal.last, self.last(renewal.host_id))\n", "", _RENEWAL_TESTS),
-    Mutation("W6", "authority/keeping.py", "record is not None and record.reset_count == answer.quote.clock_info.reset_count:", "record is not None:", _RENEWAL_TESTS),
+    Mutation("W2", "authority/deciding/renewals.py", "            check_new(renewal.last, self.last(renewal.host_id))\n", "", _RENEWAL_TESTS),
+    Mutation("W6", "authority/deciding/on_file.py", "record is not None and record.reset_count == answer.quote.clock_info.reset_count:", "record is not None:", _RENEWAL_TESTS),
     Mutation("W7", "launch/event.py", "    if event.number <= seen.number:", "    if False:", _EVENT_TESTS),
     Mutation("W7", "launch/event.py", "    if event.number > seen.number + 1:", "    if False:", _EVENT_TESTS),
     Mutation("W7", "launch/event.py", "    if event.previous != seen.digest:", "    if False:", _EVENT_TESTS),

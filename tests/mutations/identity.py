@@ -155,7 +155,7 @@ MUTATIONS = (
     ),
     Mutation(
         "A5",
-        "authority/launches.py",
+        "authority/deciding/launches.py",
         "return Known(ak, host.revoked, host.last,",
         "return Known(ak, False, host.last,",
         ("tests/attacks/test_identity.py::test_revoked_host",),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from .mutation import Mutation
 
-_REQUEST, _RECORD, _RING = "crypto/root_request.py", "crypto/root_record.py", "authority/rotations.py"
+_REQUEST, _RECORD, _RING = "crypto/root_request.py", "crypto/root_record.py", "authority/keys/rotations.py"
 _ROOT_TESTS = ("tests/authority/test_offline_root.py",)
 
 _WATER, _LAUNCHES, _WITNESS, _TOKEN = (
-    "authority/high_water.py",
-    "authority/launches.py",
-    "authority/witness.py",
+    "authority/keys/high_water.py",
+    "authority/deciding/launches.py",
+    "authority/publishing/witness.py",
     "crypto/token.py",
 )
-_BACKUP, _RECOVERY = "authority/backup.py", "authority/recovery.py"
+_BACKUP, _RECOVERY = "authority/upkeep/backup.py", "authority/upkeep/recovery.py"
 _BACKUP_TESTS = ("tests/authority/test_backup.py",)
 
 

@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation("D6", _IMA, "    if found.at_seen != seen.aggregate:", "    if False:", _attack("test_log_that_does_not_continue")),
     Mutation("D6", _IMA, "    if seen is not None and seen.reset_count != reset_count:", "    if False:", _IMA_TESTS),
     Mutation("D6", _IMA, "    if state is None or have != (reset_count, start, bank, log.digest_size):", "    if state is None:", _PART_TESTS),
-    Mutation("D6", "authority/launches.py", "            tx.update_runtime(launch.evidence.host_id, seen, state)\n", "            pass\n", _attack("test_log_that_does_not_continue")),
+    Mutation("D6", "authority/deciding/launches.py", "            tx.update_runtime(launch.evidence.host_id, seen, state)\n", "            pass\n", _attack("test_log_that_does_not_continue")),
     Mutation("D3", "launch/evidence.py", "            max_ahead=max_ahead,\n", "            max_ahead=1 << 30,\n", _attack("test_log_ahead_of_the_quote_by_more_than_allowed")),
     Mutation("D6", "launch/evidence.py", "            seen=known.seen,\n", "            seen=None,\n", _attack("test_log_that_does_not_continue")),
     Mutation("D2", _WIRE, "        elif (entry := find(key)) is not None and startswith(raw := entry[0], pos):", "        elif (entry := find(key)) is not None and (raw := entry[0]):", _KNOWN_TESTS),

@@ -84,7 +84,7 @@ MUTATIONS = (
     ),
     Mutation(
         "B5",
-        "authority/launches.py",
+        "authority/deciding/launches.py",
         "if request.purpose not in (Purpose.LAUNCH, Purpose.SHARE):",
         "if False:",
         _attack("token", "test_purpose_confused"),
@@ -130,7 +130,7 @@ MUTATIONS = (
     ),
     Mutation(
         "B6",
-        "authority/launches.py",
+        "authority/deciding/launches.py",
         "fresh = tx.use_nonce(*spend) if launch.nonce_expires else False",
         "fresh = bool(launch.nonce_expires)",
         _attack("token", "test_replayed_evidence"),
@@ -152,7 +152,7 @@ MUTATIONS = (
     Mutation("B6", _CHALLENGE, 'challenge/2\\0" + era if era', 'challenge/2\\0" if era', _NONCE_TESTS),
     Mutation(
         "B6",
-        "authority/launches.py",
+        "authority/deciding/launches.py",
         "launch.accept_nonce(keys.mac_key, snapshot.nonce_era)",
         "launch.accept_nonce(keys.mac_key)",
         ("tests/authority/test_recovery.py",),
@@ -193,7 +193,7 @@ MUTATIONS = (
     Mutation("B9", _QUOTE, "    if info.clock + allowed < last.clock:", "    if False:", _TESTS),
     Mutation(
         "B9",
-        "authority/launches.py",
+        "authority/deciding/launches.py",
         "            tx.update_seen(launch.evidence.host_id, LastSeen.of(seen), launch.now)\n",
         "",
         _attack("identity", "test_tpm_cleared"),

@@ -13,7 +13,7 @@ _STACK, _RUNTIME, _RELEASE, _APPRAISE = (
     "policy/appraise.py",
 )
 _LINE, _KNOWN = "verify/command_line.py", "policy/command_line.py"
-_ADMISSION = "authority/admission.py"
+_ADMISSION = "authority/acts/admission.py"
 _STACK_TESTS = ("tests/authority/test_stacks.py",)
 _TESTS = ("tests/policy/test_rules.py",)
 _BAD_TESTS = ("tests/policy/test_known_bad.py",)
@@ -68,7 +68,7 @@ MUTATIONS = (
     Mutation("G1", _ADMISSION, "    if not signed:\n", "    if False:\n", _STACK_TESTS),
     Mutation("G1", _ADMISSION, "    if not counted:\n", "    if False:\n", _STACK_TESTS),
     Mutation("G1", _ADMISSION, "if e.key_id in signed and e.may_endorse(stack.name, stack.pool)", "if e.key_id in signed", _STACK_TESTS),
-    Mutation("G1", "authority/stacks.py", "            admission.check_signers(stack, signed, row.endorsed_by)\n", "            pass\n", _STACK_TESTS),
+    Mutation("G1", "authority/acts/stacks.py", "            admission.check_signers(stack, signed, row.endorsed_by)\n", "            pass\n", _STACK_TESTS),
     Mutation("G2", _ADMISSION, "        if len(found) < rule.threshold:", "        if False:", _STACK_TESTS),
     Mutation("G2", _ADMISSION, "        if (rule.name, rule.pool) != (stack.name, stack.pool):", "        if rule.name != stack.name:", _STACK_TESTS),
     Mutation("G3", _ADMISSION, "    if stack.not_after is not None and now >= stack.not_after:", "    if False:", _STACK_TESTS),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from watchword.authority import tls
+from watchword.authority.keys import tls
 from watchword.errors import MalformedError, Rejected, Unavailable, UsageError
 from watchword.tenant import trust
 from watchword.testing.signed_authority import SignedAuthority

@@ -15,15 +15,14 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from watchword.authority.access import Access
-from watchword.authority.high_water import HighWater
-from watchword.authority.keyring import Keyring
-from watchword.authority.limits import Intake, Limits, Rate
-from watchword.authority.log import PublicLog
-from watchword.authority.news import EVENT_DAYS, News, note_fallen
-from watchword.authority.problems import Problem, handlers
-from watchword.authority.readiness import Readiness
-from watchword.authority.renewals import FLUSH_SECONDS, Renewals
-from watchword.authority.retention import Retention, forget_old
+from watchword.authority.deciding.renewals import FLUSH_SECONDS, Renewals
+from watchword.authority.description.handler import get_openapi
+from watchword.authority.keys.high_water import HighWater
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.publishing.log import PublicLog
+from watchword.authority.publishing.news import EVENT_DAYS, News, note_fallen
+from watchword.authority.publishing.webhooks import Webhooks
+from watchword.authority.publishing.witness import Witnesses
 from watchword.authority.routes.admin import admin_routes
 from watchword.authority.routes.catalogue import get_profile, get_stacks
 from watchword.authority.routes.events import post_events
@@ -32,18 +31,19 @@ from watchword.authority.routes.host_states import post_host_states
 from watchword.authority.routes.launches import get_launch
 from watchword.authority.routes.log import get_checkpoint, get_newest_checkpoint, get_tile
 from watchword.authority.routes.messages import post_message
-from watchword.authority.routes.openapi import get_openapi
 from watchword.authority.routes.people import get_self
 from watchword.authority.routes.publish import post_profile
 from watchword.authority.routes.standing import get_standing
 from watchword.authority.routes.status import get_keys, get_status
+from watchword.authority.serving.limits import Intake, Limits, Rate
+from watchword.authority.serving.problems import Problem, handlers
+from watchword.authority.serving.readiness import Readiness
 from watchword.authority.store import Store
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.counting import Counting
 from watchword.authority.telemetry.events import FailureEvent, PruneEvent, Tell
 from watchword.authority.telemetry.metrics import Metrics
-from watchword.authority.webhooks import Webhooks
-from watchword.authority.witness import Witnesses
+from watchword.authority.upkeep.retention import Retention, forget_old
 from watchword.errors import WatchwordError
 
 if TYPE_CHECKING:  # only who serves it loads its templates

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from watchword.authority.keyfiles import make_private_directory, write_file
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyfiles import make_private_directory, write_file
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import DatabaseUrl, Store
 from watchword.crypto.root_request import RootRequest
 from watchword.errors import UsageError

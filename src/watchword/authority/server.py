@@ -18,13 +18,13 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from watchword.authority import tls
 from watchword.authority.access.certificate import tls_extension
-from watchword.authority.joining import JoiningTransport
-from watchword.authority.keyring import Keyring
-from watchword.authority.problems import MEDIA_TYPE, raw_problem
-from watchword.authority.readiness import Readiness
-from watchword.authority.systemd import Notifier
+from watchword.authority.keys import tls
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.serving.joining import JoiningTransport
+from watchword.authority.serving.problems import MEDIA_TYPE, raw_problem
+from watchword.authority.serving.readiness import Readiness
+from watchword.authority.serving.systemd import Notifier
 from watchword.errors import Unavailable, UsageError
 
 __all__ = ["Address", "bind", "make_server", "run"]

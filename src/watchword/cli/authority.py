@@ -33,7 +33,7 @@ from watchword.cli.output import emit
 from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
-    from watchword.authority.keyring import Keyring
+    from watchword.authority.keys.keyring import Keyring
 
 __all__ = ["authority"]
 
@@ -164,15 +164,15 @@ def serve(
     from watchword.authority.app import Services, create_app
     from watchword.authority.console import Console
     from watchword.authority.data import ACCESS_FILE, DataDirectory
-    from watchword.authority.high_water import HighWater
-    from watchword.authority.host_rates import HostRates
-    from watchword.authority.keyring import KeyringSource
-    from watchword.authority.launches import Launches
-    from watchword.authority.renewals import Renewals
-    from watchword.authority.retention import Retention
+    from watchword.authority.deciding.host_rates import HostRates
+    from watchword.authority.deciding.launches import Launches
+    from watchword.authority.deciding.renewals import Renewals
+    from watchword.authority.deciding.snapshot import Snapshots
+    from watchword.authority.keys.high_water import HighWater
+    from watchword.authority.keys.keyring import KeyringSource
     from watchword.authority.server import Address, bind, run
-    from watchword.authority.snapshot import Snapshots
     from watchword.authority.telemetry.service import Telemetry
+    from watchword.authority.upkeep.retention import Retention
 
     os.umask(0o077)
     now = int(time.time())

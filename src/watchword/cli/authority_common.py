@@ -21,7 +21,7 @@ from watchword.cli.profile import read_bounded
 from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
-    from watchword.authority.admin import Admin
+    from watchword.authority.acts.admin import Admin
     from watchword.authority.data import DataDirectory
     from watchword.authority.store import DatabaseUrl
     from watchword.pkcs11.held import Tokens
@@ -191,7 +191,7 @@ def tokens() -> Tokens:
 
 @contextmanager
 def opened(data: Path, passphrase_file: Path | None) -> Iterator[tuple[DataDirectory, Admin]]:
-    from watchword.authority.admin import Admin
+    from watchword.authority.acts.admin import Admin
     from watchword.authority.data import DataDirectory
 
     directory = DataDirectory.open(

@@ -40,7 +40,7 @@ def doctor_command(
     """
     from watchword.authority.doctor.examine import examine
     from watchword.authority.doctor.report import Subject
-    from watchword.authority.retention import Retention
+    from watchword.authority.upkeep.retention import Retention
 
     subject = Subject(
         data=data,

@@ -69,7 +69,7 @@ def dry_run_command(
 
 
 def _max_envelope() -> int:
-    from watchword.authority.endorsement import MAX_ENVELOPE
+    from watchword.authority.acts.endorsement import MAX_ENVELOPE
 
     return MAX_ENVELOPE
 

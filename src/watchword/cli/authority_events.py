@@ -97,7 +97,7 @@ def webhook_add(
     Example:
       watchword authority webhook add https://controller.example/watchword --events host
     """
-    from watchword.authority.webhooks import MAX_WEBHOOKS, check_url, make_webhook
+    from watchword.authority.publishing.webhooks import MAX_WEBHOOKS, check_url, make_webhook
 
     text = read_bounded(ca, _MAX_CA).decode("ascii", "replace") if ca is not None else ""
     with opened(data, passphrase_file) as (directory, admin):
@@ -162,7 +162,7 @@ def webhook_test(webhook: str, data: Path, passphrase_file: Path | None, as_json
     Example:
       watchword authority webhook test 5c1f0a9b23d4e6f7
     """
-    from watchword.authority.webhooks import post, trial
+    from watchword.authority.publishing.webhooks import post, trial
     from watchword.launch.event import sign_event
 
     with opened(data, passphrase_file) as (directory, admin):

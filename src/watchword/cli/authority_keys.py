@@ -24,7 +24,7 @@ from watchword.pkcs11.uri import Pkcs11Uri
 from watchword.tenant.files import write_whole
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
-    from watchword.authority.keyring import Keyring
+    from watchword.authority.keys.keyring import Keyring
 
 __all__ = ["GROUP", "REQUEST", "create", "for_request", "write_request"]
 
@@ -190,7 +190,7 @@ def write_again(file: Path, data: Path, passphrase_file: Path | None, as_json: b
     Example:
       watchword authority keys request request.json
     """
-    from watchword.authority.keyring import Keyring
+    from watchword.authority.keys.keyring import Keyring
 
     write_request(Keyring.requested(data / "keyring"), file, as_json)
 
@@ -206,7 +206,7 @@ def install(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
       watchword authority keys install signed.json
     """
     from watchword.authority.data import DataDirectory
-    from watchword.authority.recovery import EPOCH, Recovery
+    from watchword.authority.upkeep.recovery import EPOCH, Recovery
 
     signed = RootRequest.parse(read_bounded(file, MAX_REQUEST))
     secret = passphrase(passphrase_file)

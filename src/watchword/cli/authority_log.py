@@ -36,7 +36,7 @@ def checkpoint(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
     Example:
       watchword authority log checkpoint
     """
-    from watchword.authority.log import PublicLog
+    from watchword.authority.publishing.log import PublicLog
 
     with opened(data, passphrase_file) as (directory, _):
         note = PublicLog(directory.store).newest(directory.keyring).encode().decode()
@@ -123,8 +123,8 @@ def cosign_add(file: Path | None, data: Path, passphrase_file: Path | None, as_j
     Example:
       watchword authority log cosign add cosigned.txt
     """
-    from watchword.authority.log import PublicLog
-    from watchword.authority.witness import Witnesses
+    from watchword.authority.publishing.log import PublicLog
+    from watchword.authority.publishing.witness import Witnesses
 
     content = read_bounded(file, MAX_SMALL_FILE) if file else sys.stdin.buffer.read(MAX_SMALL_FILE)
     with opened(data, passphrase_file) as (directory, _):

@@ -42,8 +42,8 @@ def prune_command(
     Example:
       watchword authority prune --retain evidence=7d --dry-run
     """
-    from watchword.authority.retention import Retention, forget_old, forgettable
     from watchword.authority.store.retention import Kind
+    from watchword.authority.upkeep.retention import Retention, forget_old, forgettable
 
     retention = Retention.parse(retain)
     with opened(data, passphrase_file) as (directory, admin):

@@ -18,7 +18,7 @@ from watchword.cli.profile import read_bounded
 from watchword.errors import UsageError
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
-    from watchword.authority.backup import Contents
+    from watchword.authority.upkeep.backup import Contents
 
 __all__ = ["COMMANDS"]
 
@@ -37,7 +37,7 @@ def backup(file: Path, with_keys: bool, data: Path, passphrase_file: Path | None
       watchword authority backup /srv/backup/authority.tar
       watchword authority backup --with-keys /srv/backup/with-keys.tar
     """
-    from watchword.authority.backup import write_backup
+    from watchword.authority.upkeep.backup import write_backup
 
     os.umask(0o077)
     with opened(data, passphrase_file) as (directory, _):
@@ -71,7 +71,7 @@ def restore(file: Path, data: Path, passphrase_file: Path | None, as_json: bool)
     Example:
       watchword authority restore /srv/backup/authority.tar --data /var/lib/watchword
     """
-    from watchword.authority.backup import restore as put_back
+    from watchword.authority.upkeep.backup import restore as put_back
 
     os.umask(0o077)
     secret, now = passphrase(passphrase_file), int(time.time())
@@ -122,7 +122,7 @@ def show(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
     Example:
       watchword authority recovery show --json
     """
-    from watchword.authority.recovery import Recovery
+    from watchword.authority.upkeep.recovery import Recovery
 
     with opened(data, passphrase_file) as (directory, admin):
         standing = Recovery(directory, admin).standing()
@@ -150,7 +150,7 @@ def resume(checkpoint: Path, reason: str, data: Path, passphrase_file: Path | No
     Example:
       watchword authority recovery resume --checkpoint witness.note --reason "new hardware, service stopped"
     """
-    from watchword.authority.recovery import Recovery
+    from watchword.authority.upkeep.recovery import Recovery
 
     given = read_bounded(checkpoint, _MAX_NOTE)
     with opened(data, passphrase_file) as (directory, admin):
@@ -171,7 +171,7 @@ def open_epoch(reason: str, request: Path | None, data: Path, passphrase_file: P
     Example:
       watchword authority recovery open-epoch --reason "disk lost, restored from last night"
     """
-    from watchword.authority.recovery import Recovery
+    from watchword.authority.upkeep.recovery import Recovery
 
     with opened(data, passphrase_file) as (directory, admin):
         ring = for_request(directory.keyring, request)
@@ -196,7 +196,7 @@ def void_challenges(told: str, reason: str, data: Path, passphrase_file: Path | 
     Example:
       watchword authority recovery void-challenges --time 2026-11-28T11:05+00:00 --reason "NTP server an hour ahead"
     """
-    from watchword.authority.recovery import Recovery
+    from watchword.authority.upkeep.recovery import Recovery
 
     moment = unix_time(told)
     with opened(data, passphrase_file) as (directory, admin):

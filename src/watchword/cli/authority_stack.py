@@ -84,7 +84,7 @@ def stack_add(
     Example:
       watchword authority stack add compute-2026.11.stack.json --retire-old-in 2h
     """
-    from watchword.authority.endorsement import MAX_ENVELOPE
+    from watchword.authority.acts.endorsement import MAX_ENVELOPE
 
     how = _activation(overlap_until, retire_old_in, allow_rollback, reason)
     content = read_bounded(file, MAX_ENVELOPE)

@@ -15,8 +15,8 @@ from watchword.agent.enrol import enrol
 from watchword.agent.host import Host, Link
 from watchword.agent.shares import Kept, obtain, reopen
 from watchword.agent.transport import Exchange
-from watchword.authority.keyring import Keyring
-from watchword.authority.launches import Launches
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.telemetry.work import Work
 from watchword.crypto.envelope import LaunchSecret
 from watchword.errors import Unavailable, WatchwordError

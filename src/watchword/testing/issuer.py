@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
-from watchword.authority.tls import issue_ca, issue_server, new_key
+from watchword.authority.keys.tls import issue_ca, issue_server, new_key
 
 __all__ = ["TestIssuer", "running_issuer", "server_files"]
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from watchword.authority.tls import issue_ca, issue_server, new_key
+from watchword.authority.keys.tls import issue_ca, issue_server, new_key
 from watchword.crypto import keylist
 from watchword.crypto.envelope import LaunchSecret, open_request, seal_payload, seal_reply
 from watchword.crypto.keylist import KeyList

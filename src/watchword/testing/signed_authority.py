@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from watchword.authority import tls
+from watchword.authority.keys import tls
 from watchword.crypto import keylist
 from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Unavailable

@@ -23,8 +23,8 @@ from watchword.agent.enrol import enrol
 from watchword.agent.host import Host
 from watchword.agent.shares import obtain
 from watchword.agent.transport import Exchange, RelayExchange
-from watchword.authority.keyring import Keyring
-from watchword.authority.launches import Launches
+from watchword.authority.deciding.launches import Launches
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import AnchorRow, DatabaseUrl, ProfileRow, StackRow, StackState, Store
 from watchword.crypto.envelope import LaunchSecret
 from watchword.crypto.token import seal_token

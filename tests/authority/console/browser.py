@@ -20,7 +20,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from watchword.authority import tls
+from watchword.authority.keys import tls
 
 from .scene import Scene
 

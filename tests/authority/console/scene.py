@@ -14,13 +14,13 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchword.authority.access import Access
-from watchword.authority.admin import Admin
+from watchword.authority.acts.admin import Admin
+from watchword.authority.acts.stacks import Activation
 from watchword.authority.app import Services
 from watchword.authority.console import Console
+from watchword.authority.deciding.snapshot import Snapshots
+from watchword.authority.publishing.witness import Witnesses
 from watchword.authority.server import Address
-from watchword.authority.snapshot import Snapshots
-from watchword.authority.stacks import Activation
-from watchword.authority.witness import Witnesses
 from watchword.crypto import dsse
 from watchword.errors import Rejected
 from watchword.policy.stack import PAYLOAD_TYPE

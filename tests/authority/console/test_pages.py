@@ -12,7 +12,7 @@ import pytest
 from watchword.authority.console import Console
 from watchword.authority.console.log import proof_fault
 from watchword.authority.console.page import HEADERS
-from watchword.authority.snapshot import Snapshots
+from watchword.authority.deciding.snapshot import Snapshots
 from watchword.wire.note import Checkpoint
 
 from ..conftest import Service, authority_in

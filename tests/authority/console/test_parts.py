@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from watchword.authority.console import render
 from watchword.authority.console.dry_runs import DryRuns
-from watchword.authority.problems import Problem
+from watchword.authority.deciding.watch import standing_now
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import DatabaseUrl, FleetFilter, Store
-from watchword.authority.watch import standing_now
 from watchword.errors import Finding, Rejected
 from watchword.launch.attest import HostState, Standing
 from watchword.policy.dry_run import Effect, HostChange

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.testing.people import ClientFiles, PeopleCa, access_file
 
 

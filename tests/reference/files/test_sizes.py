@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from watchword.authority.endorsement import MAX_ENVELOPE, open_stack
+from watchword.authority.acts.endorsement import MAX_ENVELOPE, open_stack
 from watchword.crypto import dsse
 from watchword.policy.document import DIGEST_NAMES
 from watchword.policy.stack import MAX_STACK_SIZE, PAYLOAD_TYPE, CompiledStack

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from watchword.authority.access.certificate import peer_certificate
 from watchword.authority.access.roles import PERMISSIONS, Caller, Role
 from watchword.authority.access.source import Access
-from watchword.authority.limits import Intake
-from watchword.authority.problems import Problem
+from watchword.authority.serving.limits import Intake
+from watchword.authority.serving.problems import Problem
 
 __all__ = ["check_origin", "identify", "known", "permit", "require"]
 

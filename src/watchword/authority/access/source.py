@@ -17,7 +17,7 @@ from watchword.authority.access.people import People
 from watchword.authority.access.revoked import read_revoked
 from watchword.authority.access.roles import Caller
 from watchword.authority.access.tokens import BadToken, holder
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import AccessEvent, FailureEvent, Tell
 from watchword.errors import Unavailable, UsageError

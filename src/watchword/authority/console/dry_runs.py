@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.errors import WatchwordError
 from watchword.policy.dry_run import HostChange, Summary
 

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from watchword.authority.console.page import Ask, Page
 from watchword.authority.console.params import chosen_profile, host_range, identity, word
-from watchword.authority.problems import Problem
+from watchword.authority.deciding.watch import standing_now
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import FleetFilter, FleetHost
-from watchword.authority.watch import standing_now
 
 __all__ = ["STANDINGS", "fleet"]
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from watchword.authority.console.page import Ask, Page
 from watchword.authority.console.params import chosen_profile, identity, word
-from watchword.authority.on_file import verify_kept
-from watchword.authority.problems import Problem
+from watchword.authority.deciding.on_file import verify_kept
+from watchword.authority.deciding.watch import standing_now
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import Decision, Host, KeptEvidence, ProfileRow
-from watchword.authority.watch import standing_now
 from watchword.errors import Finding, Rejected
 from watchword.launch.attest import HostState
 from watchword.policy.appraise import Appraisal, appraise, covers

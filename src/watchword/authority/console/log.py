@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from watchword.authority.console.page import Ask, Page
 from watchword.authority.console.params import number
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import Decision
 from watchword.errors import Rejected
 from watchword.verify.log import check_inclusion

@@ -13,9 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from watchword.authority.access import Caller, Role, require
 from watchword.authority.console.dry_runs import DryRuns
 from watchword.authority.console.render import render
-from watchword.authority.limits import Intake
-from watchword.authority.problems import PROBLEMS, Problem
-from watchword.authority.snapshot import Snapshots
+from watchword.authority.deciding.snapshot import Snapshots
+from watchword.authority.serving.limits import Intake
+from watchword.authority.serving.problems import PROBLEMS, Problem
 from watchword.errors import Unavailable
 
 __all__ = ["HEADERS", "Ask", "Page", "change", "fault", "may_look", "page", "plain"]

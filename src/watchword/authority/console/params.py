@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 
-from watchword.authority.problems import Problem
 from watchword.authority.routes.params import hex_bytes
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import ProfileRow, Store
 
 __all__ = ["chosen_profile", "host_range", "identity", "number", "word"]

@@ -14,8 +14,8 @@ from watchword.authority.console.log import entry, log
 from watchword.authority.console.page import Ask, Page, change, page, plain
 from watchword.authority.console.stacks import dry_run_page, stack, stacks, start_dry_run
 from watchword.authority.console.status import status
-from watchword.authority.problems import Problem
-from watchword.authority.snapshot import Snapshots
+from watchword.authority.deciding.snapshot import Snapshots
+from watchword.authority.serving.problems import Problem
 
 __all__ = ["Console"]
 

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from watchword.authority.access import PERMISSIONS, permit
 from watchword.authority.console.page import Ask, Page
 from watchword.authority.console.params import identity
-from watchword.authority.dry_run import Plan, dry_run
-from watchword.authority.problems import Problem
+from watchword.authority.deciding.dry_run import Plan, dry_run
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import StackInfo, StackRule, StackState
 from watchword.policy.explain import explain_stack
 from watchword.policy.profile import Profile

@@ -9,7 +9,7 @@ from watchword.authority.access import People
 from watchword.authority.data import ACCESS_FILE, store_of
 from watchword.authority.doctor import judging, keys, machine, record, service
 from watchword.authority.doctor.report import Report, Subject
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.store import Store
 
 __all__ = ["examine"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from watchword.authority.admission import check_rule, counted_signers
+from watchword.authority.acts.admission import check_rule, counted_signers
 from watchword.authority.doctor.report import Report, Subject
 from watchword.authority.store import StackRow, Store
 from watchword.authority.store.survey import Survey

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from watchword.authority import tls
 from watchword.authority.doctor.report import Report, Subject
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys import tls
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.telemetry.keyages import certificate_ends, key_ages
 
 __all__ = ["check_ages", "check_certificates"]

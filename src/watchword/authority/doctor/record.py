@@ -7,8 +7,8 @@ from typing import Final
 
 from watchword.authority.doctor.machine import RESTORE
 from watchword.authority.doctor.report import Report, Subject
-from watchword.authority.keyring import Keyring
-from watchword.authority.log import PublicLog, TreeReader
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.publishing.log import PublicLog, TreeReader
 from watchword.authority.store import Decision, Store
 from watchword.authority.store.record import broken, verify_record
 from watchword.authority.store.retention import Kind

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from watchword.authority.retention import Retention
 from watchword.authority.store import DatabaseUrl
+from watchword.authority.upkeep.retention import Retention
 from watchword.errors import WatchwordError
 from watchword.pkcs11.held import Tokens
 

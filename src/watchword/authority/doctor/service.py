@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx2
 
 from watchword.authority.doctor.report import Report, Subject
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 
 __all__ = ["check_service"]
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from watchword.authority.admin import Admin
+from watchword.authority.acts.admin import Admin
+from watchword.authority.acts.texts import MAX_TEXT
 from watchword.authority.store import StackInfo, Store
-from watchword.authority.texts import MAX_TEXT
 from watchword.errors import UsageError
 
 __all__ = [

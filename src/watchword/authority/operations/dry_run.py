@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from watchword.authority.dry_run import Plan, dry_run, open_release
-from watchword.authority.endorsement import MAX_ENVELOPE
+from watchword.authority.acts.endorsement import MAX_ENVELOPE
+from watchword.authority.deciding.dry_run import Plan, dry_run, open_release
 from watchword.authority.operations.desk import (
     Answer,
     Desk,
@@ -22,7 +22,7 @@ from watchword.authority.operations.desk import (
     find_stack,
     one,
 )
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import StackInfo, Store
 from watchword.errors import UsageError
 from watchword.policy.dry_run import Effect, HostChange, Summary

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from watchword.authority.deciding.watch import standing_now
 from watchword.authority.operations.desk import Answer, Desk, Named, Nothing, Operation, Question, Text, one
 from watchword.authority.store import Decision, Host
-from watchword.authority.watch import standing_now
 from watchword.errors import UsageError
 
 __all__ = ["OPERATIONS"]

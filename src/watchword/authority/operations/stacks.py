@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from watchword.authority.endorsement import MAX_ENVELOPE
+from watchword.authority.acts.endorsement import MAX_ENVELOPE
+from watchword.authority.acts.stacks import Activation, Taken
 from watchword.authority.operations.desk import (
     Answer,
     Desk,
@@ -20,7 +21,6 @@ from watchword.authority.operations.desk import (
     find_stack,
     one,
 )
-from watchword.authority.stacks import Activation, Taken
 from watchword.authority.store import StackInfo, StackRule
 from watchword.policy.explain import explain_stack
 from watchword.policy.stack import CompiledStack

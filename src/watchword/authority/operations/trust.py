@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from msgspec import Meta
 
-from watchword.authority.inputs import read_certificate, read_crl, read_public
+from watchword.authority.acts.inputs import read_certificate, read_crl, read_public
 from watchword.authority.operations.desk import Answer, Desk, Document, Named, Nothing, Operation, Question, Text, one
 from watchword.authority.store import CrlRow, EndorserRow
 from watchword.crypto import dsse

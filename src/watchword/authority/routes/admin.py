@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from watchword.authority.access import Caller, permit
 from watchword.authority.operations import OPERATIONS, Answer, Desk, Operation, Question
-from watchword.authority.problems import Problem, refusal
+from watchword.authority.serving.problems import Problem, refusal
 from watchword.errors import MalformedError, Rejected, UsageError
 
 __all__ = ["admin_routes"]

@@ -6,8 +6,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from watchword.authority.problems import Problem
 from watchword.authority.routes.params import hex_bytes
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import StackState
 
 __all__ = ["get_profile", "get_stacks"]

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watchword.authority.access import permit
-from watchword.authority.news import News
-from watchword.authority.problems import Problem
+from watchword.authority.publishing.news import News
 from watchword.authority.routes.host_states import MAX_HOSTS, MAX_QUESTION, Hash
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import Audience
 from watchword.errors import MalformedError
 from watchword.launch.event import sign_event

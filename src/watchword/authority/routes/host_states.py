@@ -12,8 +12,8 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from watchword.authority.problems import Problem
-from watchword.authority.watch import standing_now
+from watchword.authority.deciding.watch import standing_now
+from watchword.authority.serving.problems import Problem
 from watchword.errors import MalformedError
 from watchword.launch.attest import HostState
 from watchword.policy.document import load

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watchword import __version__
-from watchword.authority.problems import Problem
 from watchword.authority.routes.params import hex_bytes, sequence
+from watchword.authority.serving.problems import Problem
 from watchword.launch.receipt import Decision, launch_key, make_receipt
 from watchword.launch.result import make_result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.errors import MalformedError
 from watchword.wire.tile import WIDTH, Tile
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 
 __all__ = ["hex_bytes", "sequence"]
 

@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from watchword.authority.problems import Problem
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import ProfileRow
 from watchword.policy.profile import MAX_PROFILE_SIZE, Profile
 

@@ -7,10 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from watchword.authority.problems import Problem
+from watchword.authority.deciding.watch import standing_now
 from watchword.authority.routes.params import hex_bytes
+from watchword.authority.serving.problems import Problem
 from watchword.authority.store import Placement
-from watchword.authority.watch import standing_now
 from watchword.launch.machine import pseudonym
 from watchword.launch.receipt import launch_key
 from watchword.launch.standing import HostStanding, Statement, make_statement

@@ -114,7 +114,7 @@ def _hosts(profile_id: bytes) -> FromClause:
 
 
 def _standing(now: int) -> ColumnElement[str]:
-    """What ``authority.watch.standing_now`` says, in the words of the database."""
+    """What ``authority.deciding.watch.standing_now`` says, in the words of the database."""
     states = schema.host_states.c
     return case(
         (schema.hosts.c.revoked_at.is_not(None), literal(str(Standing.FAILED))),

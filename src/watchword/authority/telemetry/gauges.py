@@ -13,8 +13,8 @@ from typing import Final
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from watchword.authority.keyring import Keyring
-from watchword.authority.limits import Load
+from watchword.authority.keys.keyring import Keyring
+from watchword.authority.serving.limits import Load
 from watchword.authority.store import Store
 from watchword.authority.store.survey import Survey
 from watchword.authority.telemetry.keyages import certificate_ends, key_ages

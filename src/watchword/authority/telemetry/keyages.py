@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.crypto import keylist
 
 __all__ = ["certificate_ends", "key_ages"]

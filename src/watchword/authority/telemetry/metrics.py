@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 
 from watchword import __version__
-from watchword.authority.problems import PROBLEMS
+from watchword.authority.serving.problems import PROBLEMS
 from watchword.authority.telemetry.codes import NONE, bounded
 from watchword.authority.telemetry.events import (
     AttestationEvent,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from watchword import __version__
-from watchword.authority.keyring import Keyring
+from watchword.authority.keys.keyring import Keyring
 from watchword.authority.server import Address
 from watchword.authority.store import Store
 from watchword.authority.telemetry import journal

@@ -1,0 +1,1 @@
+"""What an operator may change: hosts, stacks, endorsers, makers and profiles. Each act is an entry of the record."""

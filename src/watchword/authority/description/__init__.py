@@ -1,0 +1,1 @@
+"""The OpenAPI description of the service: each operation as data, and the document that is made of them."""

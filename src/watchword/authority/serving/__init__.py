@@ -1,0 +1,1 @@
+"""How requests are served, whatever they ask: problems, limits, threads, readiness, and what systemd is told."""
