@@ -202,13 +202,18 @@ def test_after_a_restart_no_request_fails(own: Cluster) -> None:
         with ThreadPoolExecutor(4) as pool:  # more than one connection
             assert sorted(pool.map(lambda _: append(store), range(8))) == list(range(1, 9))
             list(pool.map(lambda _: store.head(), range(8)))
+            list(pool.map(lambda _: store.host_file(b"h" * 32), range(8)))
         own.crash()
+        with pytest.raises(Unavailable) as caught:
+            store.host_file(b"h" * 32)
+        assert caught.value.code == "store-unavailable"
         with pytest.raises(Unavailable) as caught:
             append(store)
         assert caught.value.code == "store-unavailable"
         with pytest.raises(Unavailable):
             store.head()
         own.start()
+        assert store.host_file(b"h" * 32).host is None
         assert append(store) == 9
         assert (store.releases(TOKEN), store.verify_decisions().seq) == (9, 9)
 
@@ -238,6 +243,22 @@ def test_a_server_that_stops_answering_is_given_up(own: Cluster, monkeypatch: py
         finally:
             os.kill(backend, signal.SIGCONT)
         assert append(store) == store.releases(TOKEN) == store.verify_decisions().seq
+
+
+def test_a_connection_on_which_no_answer_comes_is_given_up_and_another_asked(
+    own: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 1.0)
+    with Store.open(own.new_database()) as store:
+        assert store.host_file(b"h" * 32).host is None
+        backend = own.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'watchword authority'")[0][0]
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert store.host_file(b"h" * 32).host is None
+            assert 0.9 < time.monotonic() - began < 5
+        finally:
+            os.kill(backend, signal.SIGCONT)
 
 
 def test_a_commit_that_no_standby_has_is_no_commit(own: Cluster) -> None:

@@ -1,7 +1,7 @@
 """Reading the same few rows for every request: the statement as the driver takes it, built once.
 
-Building and unpacking a statement takes several times as long as the database needs for a row by its key. What goes
-wrong is found out the ordinary way, which knows what it means.
+Building and unpacking a statement takes several times as long as the database needs for a row by its key. When
+something goes wrong, the ordinary way is tried on another connection: it gets through, or knows what is the matter.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class QuickReader:
             connection = self._engine.raw_connection()
             try:
                 return quick.run(connection.cursor(), values)
+            except self._failures:
+                connection.invalidate()
+                raise
             finally:
                 connection.close()
         except self._failures:
