@@ -194,6 +194,13 @@ def test_a_lock_that_does_not_come_is_an_answer(
         assert append(hasty) == 1
 
 
+def _wait_for_nobody(own: Cluster) -> None:
+    """Commits wait for a standby that does not exist, once every connection has read the setting."""
+    own.configure("synchronous_standby_names = 'nobody'\n")
+    own.reload()
+    own.wait_for("SELECT 1 FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = 'nobody'")
+
+
 # -- a server in trouble -------------------------------------------------------------------------------------------
 
 
@@ -265,8 +272,7 @@ def test_a_commit_that_no_standby_has_is_no_commit(own: Cluster) -> None:
     """Somebody cancels the wait for a synchronous standby: PostgreSQL then reports success, with a warning."""
     with Store.open(own.new_database()) as store:
         append(store)
-        own.configure("synchronous_standby_names = 'nobody'\n")
-        own.reload()
+        _wait_for_nobody(own)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(append, store)
             own.wait_for("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
@@ -285,8 +291,7 @@ def test_a_commit_that_takes_too_long_is_no_commit(own: Cluster, monkeypatch: py
     monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 1.0)
     with Store.open(own.new_database()) as store:
         append(store)
-        own.configure("synchronous_standby_names = 'nobody'\n")
-        own.reload()
+        _wait_for_nobody(own)
         own.wait_for("SELECT 1 FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = 'nobody'")
         with pytest.raises(Unavailable, match="did not answer"):
             append(store)
