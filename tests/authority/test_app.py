@@ -257,6 +257,16 @@ def test_only_modern_tls(service: Service) -> None:
         old.wrap_socket(plain, server_hostname=service.address.host)
 
 
+def test_nobody_is_given_a_ticket_to_resume_a_session_with(service: Service) -> None:
+    context = ssl.create_default_context(cadata=service.ring.key_list.tls_ca)
+    where = service.address.host, service.address.port
+    with socket.create_connection(where, 20) as plain, context.wrap_socket(plain, server_hostname=where[0]) as line:
+        line.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert line.recv(12) == b"HTTP/1.1 200"  # a ticket would have come before
+        assert line.session is not None
+        assert not line.session.has_ticket
+
+
 # -- what is public ------------------------------------------------------------------------------------------------
 
 

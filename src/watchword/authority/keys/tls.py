@@ -79,6 +79,7 @@ def server_context(chain: Path, key: Path, passphrase: bytes | None, client_ca: 
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # no client of ours resumes a session, and two tickets are an eighth of a handshake
     # Always a password: without one OpenSSL would ask on the terminal for the passphrase of an encrypted key.
     context.load_cert_chain(chain, key, password=passphrase or b"")
     if client_ca is not None:
