@@ -87,6 +87,11 @@ for _command in (authority_keys.create, authority_events.events_command, *author
     authority.add_command(_command)
 
 
+# The C library waits for five seconds twice for each name server that does not answer, and nobody can interrupt it:
+# a database, a witness or an identity provider whose name is gone would hold a thread for so long (resolv.conf(5)).
+_RESOLVER: Final = "timeout:1 attempts:2"
+
+
 # -- serve -------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +180,7 @@ def serve(
     from watchword.authority.upkeep.retention import Retention
 
     os.umask(0o077)
+    os.environ.setdefault("RES_OPTIONS", _RESOLVER)
     now = int(time.time())
     telemetry, retention = Telemetry(log_format, metrics, log_level), Retention.parse(retain)
     wanted, lists = Address.parse(listen), _lists(client_crl, client_ca)
