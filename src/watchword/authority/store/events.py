@@ -22,6 +22,7 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -34,6 +35,7 @@ from sqlalchemy import (
 from watchword.authority.store import schema
 from watchword.authority.store.acts import public_details
 from watchword.authority.store.columns import Integer, String
+from watchword.authority.store.upsert import upsert
 from watchword.errors import UsageError
 from watchword.launch.event import Event, chain_of
 
@@ -97,6 +99,16 @@ webhooks = Table(
     Column("delivered_at", Integer),
     Column("claimed_by", String, nullable=False),
     Column("claimed_until", Integer, nullable=False),
+)
+
+
+# Built once: many acts have an event.
+_PUT: Final = insert(events)
+_ENDS: Final = select(event_chains).where(event_chains.c.chain.in_([bindparam("all"), bindparam("one")]))
+_NO_END: Final = (0, "")
+_MOVE: Final = upsert(event_chains)
+_ADVANCE: Final = _MOVE.on_conflict_do_update(
+    index_elements=["chain"], set_={"number": _MOVE.excluded.number, "digest": _MOVE.excluded.digest}
 )
 
 
@@ -172,25 +184,17 @@ class EventTransaction:
             return
         profile = str(details.get("profile", "")) if host else ""
         chain = chain_of(act, subject, profile)
-        seq, _ = self._end(_ALL)
-        number, previous = self._end(chain)
+        found = self._connection.execute(_ENDS, {"all": _ALL, "one": chain}).all()
+        ends = {row.chain: (row.number, row.digest) for row in found}
+        (seq, _), (number, previous) = ends.get(_ALL, _NO_END), ends.get(chain, _NO_END)
         shown = {name: details[name] for name in named if name in details}
         event = Event(seq + 1, time, act, subject, profile, number + 1, previous, shown)
         payload = event.encode()
         row = {"seq": event.seq, "time": time, "profile": profile, "payload": payload}
-        self._connection.execute(insert(events).values(row | {"host_id": bytes.fromhex(subject) if host else None}))
-        self._advance(_ALL, event.seq, "")
-        self._advance(chain, event.number, hashlib.sha256(payload).hexdigest())
-
-    def _end(self, chain: str) -> tuple[int, str]:
-        table = event_chains
-        row = self._connection.execute(select(table).where(table.c.chain == chain)).first()
-        return (row.number, row.digest) if row else (0, "")
-
-    def _advance(self, chain: str, number: int, digest: str) -> None:
-        table, values = event_chains, {"number": number, "digest": digest}
-        if not self._connection.execute(update(table).where(table.c.chain == chain).values(values)).rowcount:
-            self._connection.execute(insert(table).values(values | {"chain": chain}))
+        self._connection.execute(_PUT, row | {"host_id": bytes.fromhex(subject) if host else None})
+        all_of_them = {"chain": _ALL, "number": event.seq, "digest": ""}
+        its_own = {"chain": chain, "number": event.number, "digest": hashlib.sha256(payload).hexdigest()}
+        self._connection.execute(_ADVANCE, [all_of_them, its_own])
 
     def prune_events(self, before: int) -> int:
         """Forget the events from before ``before`` (Unix seconds); how many there were. Chains go on.
@@ -219,7 +223,7 @@ class EventTransaction:
         if self._connection.execute(select(func.count()).select_from(webhooks)).scalar_one() >= most:
             raise UsageError("webhook-full", f"there are {most} webhooks already")
         values = {name: getattr(webhook, name) for name in webhooks.c.keys()}  # noqa: SIM118 - no mapping
-        self._connection.execute(insert(webhooks).values(values | {"place": self._end(_ALL)[0]}))
+        self._connection.execute(insert(webhooks).values(values | {"place": _last(self._connection)}))
 
     def remove_webhook(self, identity: str) -> None:
         """Tell it nothing more. Raises :class:`UsageError` (``webhook-unknown``)."""

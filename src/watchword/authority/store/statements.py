@@ -12,6 +12,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    delete,
     exists,
     func,
     insert,
@@ -26,10 +27,12 @@ from watchword.authority.store.upsert import Insert, upsert
 __all__ = [
     "APPEND_DECISION",
     "APPEND_NODE",
+    "BOOT_LOG",
     "COUNT_RELEASE",
     "EVIDENCE_LOG",
     "EVIDENCE_PARTS",
     "EVIDENCE_RECORD",
+    "FORGET_PARTS",
     "GENERATION",
     "HOST",
     "HOSTS",
@@ -37,10 +40,13 @@ __all__ = [
     "HOST_NOW",
     "INTERESTS",
     "KEEP_EVIDENCE",
+    "KEEP_LOG",
+    "KEEP_PARTS",
     "LAST_SEEN",
     "LOG_END",
     "MAX_INTERESTS",
     "NEWEST_DECISION",
+    "PUT_PLACEMENT",
     "PUT_STATE",
     "RELEASES",
     "RENEW_SEEN",
@@ -161,7 +167,16 @@ def _replacing(table: Table, *keys: str, newer: str = "") -> Insert:
     return statement.on_conflict_do_update(index_elements=list(keys), set_=others, where=where)
 
 
+FORGET_PARTS: Final = delete(schema.evidence_parts).where(schema.evidence_parts.c.host_id == bindparam("host_id"))
+KEEP_PARTS: Final = insert(schema.evidence_parts)
+KEEP_LOG: Final = upsert(schema.evidence_logs).on_conflict_do_nothing()
+BOOT_LOG: Final = (
+    select(schema.evidence_logs.c.data)
+    .join(schema.evidence_parts, schema.evidence_parts.c.digest == schema.evidence_logs.c.digest)
+    .where(schema.evidence_parts.c.host_id == bindparam("host_id"), schema.evidence_parts.c.position == 0)
+)
 PUT_STATE: Final = _replacing(schema.host_states, "host_id", "profile_id")
+PUT_PLACEMENT: Final = _replacing(schema.placements, "launch_key", "host_id")
 KEEP_EVIDENCE: Final = _replacing(schema.evidence, "host_id", newer="time")
 
 

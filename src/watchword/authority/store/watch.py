@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, select
 
 from watchword.authority.store import schema, statements
 from watchword.authority.store.trust import TrustTransaction
@@ -90,11 +90,7 @@ class WatchTransaction(TrustTransaction):
 
     def put_placement(self, placement: Placement) -> None:
         """Remember that a launch was released to a host."""
-        values = asdict(placement)
-        keys = ("launch_key", "host_id")
-        others = {name: value for name, value in values.items() if name not in keys}
-        statement = upsert(schema.placements).values(values)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=others))
+        self._connection.execute(statements.PUT_PLACEMENT, asdict(placement))
 
     def put_state(self, host_id: bytes, profile_id: bytes, state: HostState) -> None:
         """Remember what a host is worth by a profile. Whether something newer is known is for the caller to see."""
@@ -145,14 +141,13 @@ class WatchTransaction(TrustTransaction):
             wanted.append(self._keep_log(ima_log))
         if len(wanted) > _MAX_PARTS:
             wanted[1:] = [self._keep_log(pack(b"".join(map(self._log, wanted[1:]))))]
-        kept = schema.evidence_parts
         values = {"host_id": host_id, "time": time, "record": record.encode()}
         self._connection.execute(statements.KEEP_EVIDENCE, values)
         if wanted == parts:
             return
-        self._connection.execute(delete(kept).where(kept.c.host_id == host_id))
+        self._connection.execute(statements.FORGET_PARTS, {"host_id": host_id})
         rows = [{"host_id": host_id, "position": i, "digest": digest} for i, digest in enumerate(wanted)]
-        self._connection.execute(insert(kept), rows)
+        self._connection.execute(statements.KEEP_PARTS, rows)
 
     def forget_evidence(self, before: int) -> int:
         """Forget evidence from before ``before`` (Unix seconds), and the logs that are nobody's any more.
@@ -182,8 +177,7 @@ class WatchTransaction(TrustTransaction):
 
     def _keep_log(self, log: PackedLog) -> bytes:
         if log.data is not None:
-            values = {"digest": log.digest, "data": log.data}
-            self._connection.execute(upsert(schema.evidence_logs).values(values).on_conflict_do_nothing())
+            self._connection.execute(statements.KEEP_LOG, {"digest": log.digest, "data": log.data})
         return log.digest
 
     def _log(self, digest: bytes) -> bytes:
@@ -278,14 +272,8 @@ class WatchReads:
 
     def boot_log(self, host_id: bytes) -> bytes:
         """The boot log of the evidence on file; empty when there is none."""
-        parts, logs = schema.evidence_parts, schema.evidence_logs
-        statement = (
-            select(logs.c.data)
-            .join(parts, parts.c.digest == logs.c.digest)
-            .where(parts.c.host_id == host_id, parts.c.position == 0)
-        )
         with self._reading() as connection:
-            data = connection.execute(statement).scalar()
+            data = connection.execute(statements.BOOT_LOG, {"host_id": host_id}).scalar()
         return zlib.decompress(data) if data is not None else b""
 
     def _with_logs(self, row: Row[Any]) -> KeptEvidence:
