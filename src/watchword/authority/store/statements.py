@@ -34,6 +34,7 @@ __all__ = [
     "EVIDENCE_RECORD",
     "FORGET_PARTS",
     "GENERATION",
+    "HEAD_AT",
     "HOST",
     "HOSTS",
     "HOST_FILE",
@@ -110,6 +111,7 @@ COUNT_RELEASE: Final = (
 NEWEST_DECISION: Final = (
     select(schema.decisions.c.seq, schema.decisions.c.frontier).order_by(schema.decisions.c.seq.desc()).limit(1)
 )
+HEAD_AT: Final = select(schema.decisions.c.frontier).where(schema.decisions.c.seq == bindparam("size"))
 _SAME_LAUNCH: Final = schema.decisions.alias()
 # The end of the log, and how many entries there are about a launch: what the next entry must know.
 LOG_END: Final = NEWEST_DECISION.add_columns(

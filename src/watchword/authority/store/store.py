@@ -85,7 +85,13 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, Non
             backend.begin_reading,
             backend.begin_writing,
         )
-        self._quick = QuickReader(backend.engine, host_file=statements.HOST_FILE, interests=statements.INTERESTS)
+        self._quick = QuickReader(
+            backend.engine,
+            head_at=statements.HEAD_AT,
+            host_file=statements.HOST_FILE,
+            host_now=statements.HOST_NOW,
+            interests=statements.INTERESTS,
+        )
         # Threads of one process queue here: SQLite makes waiting writers poll, PostgreSQL keeps a connection for each.
         self._writer = threading.Lock()
 
@@ -241,9 +247,9 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, Non
 
     def host_now(self, host_id: bytes) -> tuple[int, Host | None]:
         """:meth:`generation` and :meth:`host` of one moment, for a release, which asks for both."""
-        with self._reading() as connection:
-            row = connection.execute(statements.HOST_NOW, {"host_id": host_id}).one()
-            return row.generation, host_row(row) if row.host_id is not None else None
+        with translated():
+            row = self._quick.rows("host_now", {"host_id": host_id})[0]
+        return row.generation, host_row(row) if row.host_id is not None else None
 
     def host_file(self, host_id: bytes) -> HostFile:
         """All that an attestation of a host needs to know."""
@@ -315,12 +321,11 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, Non
 
     def head_at(self, size: int) -> Head | None:
         """The root of the log when it had ``size`` entries; None when it never had."""
-        table = schema.decisions
-        with self._reading() as connection:
-            found = connection.execute(select(table.c.frontier).where(table.c.seq == size)).scalar()
-        if found is None:
+        with translated():
+            found = self._quick.rows("head_at", {"size": size})
+        if not found:
             return _head(Frontier()) if size == 0 else None
-        return _head(Frontier.parse(size, found))
+        return _head(Frontier.parse(size, found[0].frontier))
 
     def verify_decisions(self) -> Head:
         """Check the whole log and return its head. Raises :class:`Rejected` (``decision-log``) where it breaks."""
