@@ -19,12 +19,12 @@ from watchword.crypto.root_request import RootRequest
 from watchword.errors import UsageError
 from watchword.pkcs11.held import Tokens
 
-__all__ = ["ACCESS_FILE", "DATABASE_FILE", "STORE_FILE", "DataDirectory", "store_of"]
+__all__ = ["ACCESS_FILE", "DATABASE_FILE", "ELSEWHERE", "STORE_FILE", "DataDirectory", "note_elsewhere", "store_of"]
 
 STORE_FILE: Final = "store.sqlite3"
 ACCESS_FILE: Final = "access.toml"  # who people are; may be missing
 DATABASE_FILE: Final = "database.url"  # where the store is, for all who open the directory without saying so
-_ELSEWHERE: Final = "store.postgresql"
+ELSEWHERE: Final = "store.postgresql"  # says that the store is on a server
 _NOTE: Final = b"The store of this authority is on a PostgreSQL server; this file keeps others from making one here.\n"
 
 
@@ -110,7 +110,7 @@ def store_of(path: Path, database: DatabaseUrl | None) -> Path | DatabaseUrl:
     Raises :class:`UsageError` (``store-elsewhere``).
     """
     file = path / STORE_FILE
-    if database is None and (path / _ELSEWHERE).exists():
+    if database is None and (path / ELSEWHERE).exists():
         raise UsageError(
             "store-elsewhere",
             f"the store of the authority in {path} is on a PostgreSQL server",
@@ -120,13 +120,18 @@ def store_of(path: Path, database: DatabaseUrl | None) -> Path | DatabaseUrl:
         raise UsageError(
             "store-elsewhere",
             f"the authority in {path} has its store in {file}, and counts releases there",
-            hint="give an authority that begins on PostgreSQL a --data of its own",
+            hint="move it: watchword authority database move; another authority has a --data of its own",
         )
     return database or file
 
 
 def _open_store(path: Path, database: DatabaseUrl | None) -> Store:
     store = Store.open(store_of(path, database))
-    if database is not None and not (path / _ELSEWHERE).exists():
-        write_file(path / _ELSEWHERE, _NOTE)
+    if database is not None and not (path / ELSEWHERE).exists():
+        note_elsewhere(path)
     return store
+
+
+def note_elsewhere(path: Path) -> None:
+    """From now on the store of the authority in ``path`` is on a server."""
+    write_file(path / ELSEWHERE, _NOTE)

@@ -35,6 +35,7 @@ __all__ = [
     "date",
     "duration",
     "emit_rows",
+    "operator",
     "opened",
     "passphrase",
     "shown",
@@ -198,10 +199,10 @@ def opened(data: Path, passphrase_file: Path | None) -> Iterator[tuple[DataDirec
         data, passphrase=passphrase(passphrase_file), database=database(data), tokens=tokens()
     )
     with directory.store:
-        yield directory, Admin(directory.store, int(time.time()), _operator())
+        yield directory, Admin(directory.store, int(time.time()), operator())
 
 
-def _operator() -> str:
+def operator() -> str:
     """What the record calls whoever works on the machine itself: "local:" and the login name, or the number."""
     uid = os.getuid()
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from watchword.cli.authority_common import database, where
+from watchword.cli.authority_move import move
 from watchword.cli.output import emit
 
 if TYPE_CHECKING:  # the authority needs an extra; without it, the help must still work
@@ -18,7 +19,7 @@ __all__ = ["GROUP"]
 
 @click.group("database")
 def GROUP() -> None:
-    """The tables that the store is made of.
+    """The database that the store is in, and its tables.
 
     \b
     Example:
@@ -57,6 +58,9 @@ def upgrade(data: Path, passphrase_file: Path | None, as_json: bool) -> None:
     place = store_of(data, database(data))
     before = bring(place)
     _show(tables(place), as_json, before.revision)
+
+
+GROUP.add_command(move)
 
 
 def _show(found: Tables, as_json: bool, before: str | None = None) -> None:

@@ -15,7 +15,7 @@ import os
 import select
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError
 
@@ -33,7 +33,7 @@ except ImportError as missing:  # neither the package, nor the library that it n
         hint="install the Debian package watchword-authority, or: pip install 'watchword[authority,postgresql]'",
     ) from None
 
-__all__ = ["open_server"]
+__all__ = ["check_unused", "open_server"]
 
 CONNECT_SECONDS: Final = 5  # for each host of the URL
 STATEMENT_SECONDS: Final = 15
@@ -61,6 +61,10 @@ SET idle_in_transaction_session_timeout = '{STATEMENT_SECONDS}s';
 """
 _WRITE: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({_LOCK})"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_OTHERS: Final = text(
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = :name"
+)
 # The server is not, or no longer, the one that is written to: a standby, or one that is going down.
 _WRONG_SERVER: Final = ("25006", "0A000", "57P01", "57P02", "57P03")
 
@@ -191,6 +195,20 @@ def _check_server(connection: Connection) -> None:
                 f"the server forgets what it promised to keep when the power goes: {name} is {settings[name]}",
                 hint=f"set {name} = on in postgresql.conf",
             )
+
+
+def check_unused(connection: Connection) -> None:
+    """Raise :class:`UsageError` (``store-in-use``) when a service or a command has the database open as well.
+
+    It sees those that connect as the same user and under the name that they give themselves.
+    """
+    connection.exec_driver_sql("SET LOCAL application_name = 'watchword authority database move'")
+    if connection.execute(_OTHERS, {"name": _DEFAULTS["application_name"]}).scalar_one():
+        raise UsageError(
+            "store-in-use",
+            f"another program of Watchword has the database {_name(connection)} open",
+            hint="stop every service on it: nobody may write there meanwhile",
+        )
 
 
 def _name(connection: Connection) -> str:

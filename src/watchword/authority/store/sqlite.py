@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, NullPool, create_engine, event
 
 from watchword.authority.store.engine import BUSY_SECONDS, Backend, Prepare, translated
-from watchword.errors import Unavailable
+from watchword.errors import Unavailable, UsageError
 
-__all__ = ["open_file"]
+__all__ = ["alone", "open_file"]
 
 _APPLICATION_ID: Final = 0x57575431  # "WWT1", so that ``file`` and a careless operator can tell what this is
 
@@ -54,6 +55,39 @@ def _open_locked(path: Path, prepare: Prepare) -> Backend:
         engine.dispose()
         raise
     return Backend(engine, _begin_reading, _begin_writing)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[Connection]:
+    """A connection to the store at ``path`` while no other program has it open, or can open it.
+
+    Afterwards all of it is in one file. Raises :class:`UsageError` (``store-in-use``), :class:`Unavailable`.
+    """
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    event.listen(engine, "connect", _on_connect_alone)
+    with translated(), engine.connect() as connection:
+        yield connection
+        connection.rollback()
+        connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # whoever was killed left it, and nobody uses it
+
+
+def _on_connect_alone(connection: Any, record: object) -> None:
+    try:
+        # Whoever has the file open holds a shared lock on it all the time, as its journal is a WAL.
+        for pragma in ("busy_timeout = 1000", "locking_mode = EXCLUSIVE", "journal_mode = WAL"):
+            connection.execute(f"PRAGMA {pragma}").close()
+        connection.execute("SELECT count(*) FROM sqlite_master").close()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        raise UsageError(
+            "store-in-use",
+            "another program has the store open",
+            hint="stop the service, and every command on this directory: nobody may write meanwhile",
+        ) from None
+    _on_connect(connection, record)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy import Connection, inspect, select
 
 from watchword.authority.store import events as _events  # noqa: F401 - its tables are part of the metadata
 from watchword.authority.store import schema
+from watchword.authority.store.force import HISTORY, OutOfForce
 from watchword.authority.store.triggers import BASE
 from watchword.errors import UsageError
 
@@ -24,21 +25,19 @@ __all__ = ["configuration", "create_or_check", "migrate", "revision_of"]
 _REVISION: Final = re.compile(r"[0-9]{4}")
 _BASE: Final = "0002"
 _FOLDERS: Final = ["watchword.authority.store.migrations:versions"]
-# The table is Alembic's own; it is described here so that opening a store does not need all of Alembic.
-_HISTORY: Final = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
 
 def create_or_check(connection: Connection, name: str, *, upgrade: bool = False) -> bool:
     """Make the tables in an empty database, and whether it was; ``name`` is the database's, for people.
 
     With ``upgrade`` older tables are brought up to date. Raises :class:`UsageError` (``store-format``,
-    ``store-outdated``, ``store-version``).
+    ``store-outdated``, ``store-version``, ``store-moved``, ``store-arriving``).
     """
     found = revision_of(connection, name)
     if found is None:
         _create(connection)
         return True
-    if not inspect(connection).has_table(_HISTORY.name):
+    if not inspect(connection).has_table(HISTORY.name):
         _stamp(connection, found)
     if found > schema.REVISION:
         raise UsageError(
@@ -60,16 +59,18 @@ def create_or_check(connection: Connection, name: str, *, upgrade: bool = False)
 def revision_of(connection: Connection, name: str) -> str | None:
     """Which tables are there; None in an empty database, ``0002`` in a store from before migrations.
 
-    Raises :class:`UsageError` (``store-format``, ``store-version``).
+    Raises :class:`UsageError` (``store-format``, ``store-version``, ``store-moved``, ``store-arriving``).
     """
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
     if schema.state.name not in tables:
         raise UsageError("store-format", f"{name} is a database, but not a watchword store")
-    if _HISTORY.name not in tables:
+    if HISTORY.name not in tables:
         return _before_migrations(connection, name)
-    found: Sequence[str] = connection.execute(select(_HISTORY.c.version_num)).scalars().all()
+    found: Sequence[str] = connection.execute(select(HISTORY.c.version_num)).scalars().all()
+    if len(found) == 1 and (why := OutOfForce.parse(found[0])):
+        raise why.refusal(name)
     if len(found) != 1 or not _REVISION.fullmatch(found[0]):
         raise UsageError("store-format", f"the store {name} does not say which tables it has")
     return found[0]
@@ -113,5 +114,5 @@ def _create(connection: Connection) -> None:
 
 
 def _stamp(connection: Connection, revision: str) -> None:
-    _HISTORY.create(connection)
-    connection.execute(_HISTORY.insert().values(version_num=revision))
+    HISTORY.create(connection)
+    connection.execute(HISTORY.insert().values(version_num=revision))

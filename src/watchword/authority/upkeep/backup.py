@@ -21,7 +21,7 @@ from typing import IO, Final
 
 import msgspec
 
-from watchword.authority.data import ACCESS_FILE, STORE_FILE, DataDirectory
+from watchword.authority.data import ACCESS_FILE, ELSEWHERE, STORE_FILE, DataDirectory
 from watchword.authority.keys.high_water import Hold, put_hold
 from watchword.authority.keys.keyfiles import make_private_directory, write_file
 from watchword.authority.keys.keyring import Keyring
@@ -141,12 +141,19 @@ def restore(source: IO[bytes], path: Path, *, now: int, passphrase: bytes | None
 
     Nothing is in place before all was checked: digest, the whole log, its end, and that the keys are this
     authority's. The authority is held. Raises MalformedError (``backup-malformed``), :class:`Rejected`
-    (``decision-log``), :class:`UsageError`: ``restore-exists``, ``restore-keys``, ``restore-other``, ``key-…``.
+    (``decision-log``), :class:`UsageError`: ``restore-exists``, ``store-elsewhere``, ``restore-keys``,
+    ``restore-other``, ``key-…``.
     """
     make_private_directory(path)
     if (path / STORE_FILE).exists():
         raise UsageError(
             "restore-exists", f"{path / STORE_FILE} is there", hint="stop the service and move the store away first"
+        )
+    if (path / ELSEWHERE).exists():
+        raise UsageError(
+            "store-elsewhere",
+            f"the store of the authority in {path} is on a PostgreSQL server",
+            hint="a second one would count releases again: if that server is gone for good, remove store.postgresql",
         )
     with tempfile.TemporaryDirectory(dir=path, prefix=".restore-") as name:
         unpacked = _unpack(source, Path(name))
