@@ -146,7 +146,8 @@ class BoundedHandler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.send_header("connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def answer_refused(self, refusal: Refused) -> None:
         """Send the problem document."""

@@ -40,8 +40,16 @@ class Refusal:
     message: str
 
     @classmethod
+    def reported(cls, body: bytes) -> Refusal:
+        """Read what an agent reports: as :meth:`parse`, and nothing else in it. Raises :class:`MalformedError`."""
+        found = cls.parse(body)
+        if set(json.loads(body)) != set(asdict(found)):
+            raise MalformedError("refusal: an instance, a code and a message, and nothing else")
+        return found
+
+    @classmethod
     def parse(cls, body: bytes) -> Refusal:
-        """Read a report of at most 2048 bytes. Raises :class:`MalformedError`."""
+        """Read a refusal of at most 2048 bytes; it may say more. Raises :class:`MalformedError`."""
         try:
             if len(body) > _MAX_REPORT:
                 raise ValueError

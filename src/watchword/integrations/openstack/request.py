@@ -45,7 +45,8 @@ class VendordataRequest:
             raise MalformedError("vendor-data request: is not JSON") from None
         if not isinstance(document, dict):
             raise MalformedError("vendor-data request: is not a JSON object")
-        metadata = document.get("metadata") or {}
+        metadata = document.get("metadata")
+        metadata = {} if metadata is None else metadata
         if not isinstance(metadata, dict):
             raise MalformedError("vendor-data request: the metadata is not an object")
         token = _tokens(metadata)
@@ -65,7 +66,8 @@ def _tokens(metadata: dict[str, Any]) -> str | None:
 
 
 def _text(document: dict[str, Any], name: str) -> str:
-    value = document.get(name) or ""
+    value = document.get(name)
+    value = "" if value is None else value
     if not isinstance(value, str) or len(value) > _MAX_ID:
         raise MalformedError(f"vendor-data request: {name} is not an id")
     return value

@@ -17,13 +17,14 @@ from http import HTTPStatus
 from typing import Any
 
 from watchword.errors import WatchwordError
+from watchword.integrations.openstack.agent_api import DESCRIPTION, HEALTH, ROUTE
 from watchword.integrations.openstack.peer import Peers
 from watchword.integrations.openstack.request import MAX_REQUEST
-from watchword.net.server import BoundedHandler, BoundedServer, Refused, problem_document
+from watchword.net.described import DescribedHandler
+from watchword.net.server import BoundedServer, Refused, problem_document
 
 __all__ = ["Answer", "AgentServer", "problem"]
 
-ROUTE, HEALTH = "/v1/vendordata", "/v1/health"
 _JSON = "application/json"
 _WORKERS = 16
 _IDLE = 15  # seconds without a byte
@@ -78,15 +79,18 @@ class AgentServer(BoundedServer):
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
-class _Handler(BoundedHandler):
+class _Handler(DescribedHandler):
     server: AgentServer
+    description = DESCRIPTION
     prefix = "agent"
     timeout = _IDLE
     server_version = "watchword-agent"
 
     def do_GET(self) -> None:
+        if self.describe():
+            return
         if self.path != HEALTH:
-            self.answer_refused(self._elsewhere())
+            self.answer_refused(self.elsewhere())
             return
         state = self.server.health()
         status = HTTPStatus.OK if state.get("ready") else HTTPStatus.SERVICE_UNAVAILABLE
@@ -100,13 +104,10 @@ class _Handler(BoundedHandler):
 
     def _request(self) -> bytes:
         if self.path.rstrip("/") != ROUTE:
-            raise self._elsewhere()
+            raise self.elsewhere()
         if not self.server.peers.allows(self.client_address[0], self.client_address[1]):
             raise self.refused(HTTPStatus.FORBIDDEN, "peer", "this user may not ask; see [serve] users")
         return b"".join(self.pieces(self.body_size(MAX_REQUEST)))
-
-    def _elsewhere(self) -> Refused:
-        return self.refused(HTTPStatus.NOT_FOUND, "route", f"GET {HEALTH} and POST {ROUTE} are here")
 
     def _in_time(self, body: bytes) -> Answer:
         token = self.headers.get("x-auth-token", "")

@@ -21,8 +21,10 @@ from watchword.crypto.keylist import KeyList
 from watchword.errors import MalformedError, Unavailable, UsageError, WatchwordError
 from watchword.integrations.openstack.refusals import ROUTE, Refusal, Refusals
 from watchword.integrations.openstack.server import log_error
+from watchword.integrations.openstack.status_api import DESCRIPTION, MAX_NAMES
 from watchword.launch.event import BAD, Event, verify_event
-from watchword.net.server import BoundedHandler, BoundedServer, Refused
+from watchword.net.described import DescribedHandler
+from watchword.net.server import BoundedServer, Refused
 from watchword.tenant.http import exchange, pinned_context, problem
 
 __all__ = ["Follow", "StatusConfig", "StatusServer", "Statuses", "ask_authority", "follow_authority"]
@@ -35,7 +37,6 @@ _PAGE = 1000  # hosts in one question
 _TIMEOUT = 10.0
 _SECONDS = 30.0  # for one whole answer
 _GOOD = ("trusted", "degraded")
-_ROUTES = f"GET /v1/hosts, GET {ROUTE}, POST {ROUTE} and POST …/PollHosts are here"
 _LONG_POLL = 25  # seconds that the authority may wait for an event
 _HELD = 20.0  # seconds that a question for news may be held here
 _WAITING = 16  # such questions at the same time
@@ -270,8 +271,9 @@ class StatusServer(BoundedServer):
         super().__init__(address, port, _Handler, _SECONDS)
 
 
-class _Handler(BoundedHandler):
+class _Handler(DescribedHandler):
     server: StatusServer
+    description = DESCRIPTION
     prefix = "status"
     timeout = 10
     server_version = "watchword-status"
@@ -279,6 +281,8 @@ class _Handler(BoundedHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         newer = _NEWER.match(query)
+        if self.describe():
+            return
         if path == "/v1/hosts" and (newer or not query):
             if newer:
                 self.server.statuses.wait(int(newer[1]))
@@ -288,7 +292,7 @@ class _Handler(BoundedHandler):
         elif self.path.startswith(f"{ROUTE}/"):
             self._send_refusal(self.path.removeprefix(f"{ROUTE}/"))
         else:
-            self.answer_refused(self._elsewhere())
+            self.answer_refused(self.elsewhere())
 
     def do_POST(self) -> None:
         try:
@@ -300,11 +304,11 @@ class _Handler(BoundedHandler):
 
     def _posted(self) -> dict[str, Any]:
         if not (self.path.endswith("/PollHosts") or self.path == ROUTE):
-            raise self._elsewhere()
+            raise self.elsewhere()
         body = b"".join(self.pieces(self.body_size(_MAX_BODY)))
         if self.path != ROUTE:
             return self.server.statuses.poll(_names(body))
-        self.server.refusals.add(Refusal.parse(body))
+        self.server.refusals.add(Refusal.reported(body))
         return {}
 
     def _send_refusal(self, server: str) -> None:
@@ -315,9 +319,6 @@ class _Handler(BoundedHandler):
         else:
             self._send(found)
 
-    def _elsewhere(self) -> Refused:
-        return self.refused(HTTPStatus.NOT_FOUND, "route", _ROUTES)
-
     def _send(self, document: Mapping[str, Any]) -> None:
         self.answer(HTTPStatus.OK, "application/json", json.dumps(document).encode())
 
@@ -325,6 +326,8 @@ class _Handler(BoundedHandler):
 def _names(body: bytes) -> list[str]:
     try:
         hosts = json.loads(body)["hosts"]
-        return [str(name) for name in hosts][:10_000]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise MalformedError("PollHosts: the body has no list of hosts") from None
+        hosts = None
+    if not isinstance(hosts, list) or len(hosts) > MAX_NAMES or not all(isinstance(name, str) for name in hosts):
+        raise MalformedError(f"PollHosts: the body has no list of at most {MAX_NAMES} host names")
+    return hosts
