@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from watchword.authority.store.quick import QuickReader
+from watchword.authority.store.quick import Reader
 from watchword.authority.store.rows import Host, host_row
 from watchword.authority.store.watch import state_row
 from watchword.launch.attest import HostState
@@ -34,7 +34,7 @@ class HostFile:
         return Record.parse(self.kept_record) if self.kept_time is not None else None
 
 
-def read_host_file(reader: QuickReader, host_id: bytes) -> HostFile:
+def read_host_file(reader: Reader, host_id: bytes) -> HostFile:
     """The file of a host: one statement, and another one if launches were placed on the host.
 
     Those may be a moment newer than the rest, as if they had been placed a moment earlier.

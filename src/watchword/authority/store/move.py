@@ -15,9 +15,10 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, delete, exists, func, insert, inspect, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
-from watchword.authority.store import schema
+from watchword.authority.store import schema, statements
 from watchword.authority.store.engine import translated
 from watchword.authority.store.force import HISTORY, OutOfForce, put_in_force, put_out_of_force, standing
+from watchword.authority.store.quick import PlainReader
 from watchword.authority.store.store import Store
 from watchword.authority.store.versions import create_or_check, revision_of
 from watchword.errors import Unavailable, UsageError
@@ -43,6 +44,7 @@ class Within(Store):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._quick = PlainReader(connection, statements.QUICK)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -7,13 +7,13 @@ something goes wrong, the ordinary way is tried on another connection: it gets t
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
-from sqlalchemy import Engine, Select
+from sqlalchemy import Connection, Engine, Select
 from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["QuickReader"]
+__all__ = ["PlainReader", "QuickReader", "Reader"]
 
 
 class _Statement:
@@ -31,16 +31,23 @@ class _Statement:
         return [self._row(row) for row in cursor.fetchall()]
 
 
-class QuickReader:
-    """Runs ``statements`` by name, each of which sees one moment by itself; for any number of threads."""
+class Reader(Protocol):
+    """Has statements by name, each of which sees one moment by itself."""
 
-    def __init__(self, engine: Engine, **statements: Select[Any]) -> None:
+    def rows(self, name: str, values: dict[str, Any]) -> list[Any]:
+        """All rows of the statement called ``name``. Raises as SQLAlchemy does."""
+        ...
+
+
+class QuickReader:
+    """On connections of ``engine``; for any number of threads."""
+
+    def __init__(self, engine: Engine, statements: Mapping[str, Select[Any]]) -> None:
         self._engine = engine
         self._failures: Final = (engine.dialect.loaded_dbapi.Error, SQLAlchemyError)
         self._known = {name: (_Statement(each, engine), each) for name, each in statements.items()}
 
     def rows(self, name: str, values: dict[str, Any]) -> list[Any]:
-        """All rows of the statement called ``name``. Raises as SQLAlchemy does."""
         quick, statement = self._known[name]
         try:
             connection = self._engine.raw_connection()
@@ -54,3 +61,13 @@ class QuickReader:
         except self._failures:
             with self._engine.connect() as again:
                 return list(again.execute(statement, values))
+
+
+class PlainReader:
+    """On one ``connection``, within its transaction."""
+
+    def __init__(self, connection: Connection, statements: Mapping[str, Select[Any]]) -> None:
+        self._connection, self._known = connection, statements
+
+    def rows(self, name: str, values: dict[str, Any]) -> list[Any]:
+        return list(self._connection.execute(self._known[name], values))

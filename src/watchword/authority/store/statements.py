@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -49,6 +50,7 @@ __all__ = [
     "NEWEST_DECISION",
     "PUT_PLACEMENT",
     "PUT_STATE",
+    "QUICK",
     "RELEASES",
     "RENEW_SEEN",
     "RENEW_STATE",
@@ -153,6 +155,13 @@ HOST_FILE: Final[Select[Any]] = select(
     .outerjoin(schema.evidence, schema.evidence.c.host_id == schema.hosts.c.host_id)
     .outerjoin(schema.host_states, schema.host_states.c.host_id == schema.hosts.c.host_id)
 )
+# What nearly every request reads, by name: see ``quick``.
+QUICK: Final[Mapping[str, Select[Any]]] = {
+    "head_at": HEAD_AT,
+    "host_file": HOST_FILE,
+    "host_now": HOST_NOW,
+    "interests": INTERESTS,
+}
 EVIDENCE_PARTS: Final = (
     select(schema.evidence_parts.c.digest)
     .where(schema.evidence_parts.c.host_id == bindparam("host_id"))

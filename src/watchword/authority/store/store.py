@@ -17,7 +17,7 @@ from watchword.authority.store.events import EventReads
 from watchword.authority.store.fleet import FleetReads, decision_row
 from watchword.authority.store.host_file import HostFile, read_host_file
 from watchword.authority.store.nonces import NonceReads
-from watchword.authority.store.quick import QuickReader
+from watchword.authority.store.quick import QuickReader, Reader
 from watchword.authority.store.record import Decision, verify_record
 from watchword.authority.store.retention import RetentionReads
 from watchword.authority.store.rows import (
@@ -85,13 +85,7 @@ class Store(WatchReads, FleetReads, SurveyReads, RetentionReads, EventReads, Non
             backend.begin_reading,
             backend.begin_writing,
         )
-        self._quick = QuickReader(
-            backend.engine,
-            head_at=statements.HEAD_AT,
-            host_file=statements.HOST_FILE,
-            host_now=statements.HOST_NOW,
-            interests=statements.INTERESTS,
-        )
+        self._quick: Reader = QuickReader(backend.engine, statements.QUICK)
         # Threads of one process queue here: SQLite makes waiting writers poll, PostgreSQL keeps a connection for each.
         self._writer = threading.Lock()
 
