@@ -38,6 +38,10 @@ def test_good_evidence() -> None:
     assert found.encode() == data
 
 
+def test_a_bank_may_have_no_values() -> None:
+    assert Evidence.parse(with_pcrs(b"\1" + bank(SHA256))).pcrs == {Alg.SHA256: {}}
+
+
 def test_only_evidence_for_a_share_names_a_run() -> None:
     data = with_pcrs(b"\0")
     share = data[:80] + b"\3" + b"r" * 16 + data[81:]

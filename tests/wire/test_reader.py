@@ -35,6 +35,22 @@ def test_a_size_beyond_its_limit_is_refused() -> None:
         Reader(b"\0\3abc", "thing").sized16(2, "blob")
 
 
+def test_a_view_is_of_what_is_there() -> None:
+    r = Reader(b"abc", "thing")
+    assert (bytes(r.view(2)), r.left) == (b"ab", 1)
+    with pytest.raises(MalformedError, match="needs 2 more bytes, has 1"):
+        r.view(2)
+    assert (bytes(r.view(1)), r.left) == (b"c", 0)
+
+
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_what_is_taken_are_bytes(kind: type) -> None:
+    r = Reader(kind(b"ab\0\1"), "thing")
+    assert (r.take(1), r.u8(), r.u16()) == (b"a", ord("b"), 1)
+    with pytest.raises(MalformedError, match="needs 1 more bytes, has 0"):
+        r.take(1)
+
+
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(MalformedError, match="1 trailing bytes"):
         parse_whole(b"\0\0", "thing", lambda r: r.u8())

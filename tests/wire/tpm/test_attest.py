@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def test_round_trip() -> None:
 def test_another_type_keeps_its_bytes() -> None:
     other = Attest(1, 0x8014, b"", b"", QUOTE.clock_info, 0, b"whatever")
     assert Attest.parse(other.encode()) == other
+
+
+def test_the_largest_that_is_taken() -> None:
+    named = Attest(1, 0x8014, b"n" * 66, b"e" * 66, QUOTE.clock_info, 0, b"")
+    largest = replace(named, attested=b"x" * (2048 - len(named.encode())))
+    assert Attest.parse(largest.encode()) == largest
+    with pytest.raises(MalformedError, match="longer"):
+        Attest.parse(largest.encode() + b"x")
 
 
 def test_every_shorter_and_longer_form_is_malformed() -> None:

@@ -43,6 +43,11 @@ def test_a_bit_map_keeps_its_size(size: int) -> None:
     assert encode_selections(_parse(data)) == data
 
 
+def test_as_many_selections_as_the_reference_implementation_has_banks() -> None:
+    data = b"\x00\x00\x00\x10" + b"\x00\x0b\x03\x01\x00\x00" * 16
+    assert len(_parse(data)) == 16
+
+
 def test_the_same_pcrs_are_equal_whatever_the_size_of_the_bit_map() -> None:
     assert PcrSelection(Alg.SHA256, (0,), 1) == PcrSelection(Alg.SHA256, (0,), 4)
     assert PcrSelection(Alg.SHA256, (0,)) != PcrSelection(Alg.SHA256, (1,))
