@@ -107,6 +107,10 @@ _PUT: Final = insert(events)
 _ENDS: Final = select(event_chains).where(event_chains.c.chain.in_([bindparam("all"), bindparam("one")]))
 _NO_END: Final = (0, "")
 _MOVE: Final = upsert(event_chains)
+_NOTED: Final = upsert(stale_noted)
+_NOTE: Final = _NOTED.on_conflict_do_update(
+    index_elements=["host_id", "profile_id"], set_={"until": _NOTED.excluded.until}
+)
 _ADVANCE: Final = _MOVE.on_conflict_do_update(
     index_elements=["chain"], set_={"number": _MOVE.excluded.number, "digest": _MOVE.excluded.digest}
 )
@@ -209,11 +213,9 @@ class EventTransaction:
     def fallen(self, now: int, limit: int) -> list[Fallen]:
         """At most ``limit`` hosts whose state ended by ``now`` and of which nobody was told yet; noted as told."""
         found = [Fallen(*row) for row in self._connection.execute(_fallen(now).limit(limit))]
-        for each in found:
-            where = (stale_noted.c.host_id == each.host_id, stale_noted.c.profile_id == each.profile_id)
-            if not self._connection.execute(update(stale_noted).where(*where).values(until=each.until)).rowcount:
-                values = {"host_id": each.host_id, "profile_id": each.profile_id, "until": each.until}
-                self._connection.execute(insert(stale_noted).values(values))
+        if found:
+            noted = [{"host_id": f.host_id, "profile_id": f.profile_id, "until": f.until} for f in found]
+            self._connection.execute(_NOTE, noted)
         return found
 
     # -- webhooks --------------------------------------------------------------------------------------------
