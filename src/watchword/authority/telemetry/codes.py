@@ -106,6 +106,7 @@ CODES: Final = frozenset(
         "log-rollback",
         "log-witnesses",
         "malformed",
+        "move-differs",
         "nonce-expired",
         "nonce-unknown",
         "nonce-used",
