@@ -57,6 +57,14 @@ class Answers:
                 self.open.wait(20)
         return sealed[::-1]
 
+    def at_once(self, sealed: bytes) -> bytes | None:
+        match sealed[:8]:
+            case b"at once.":
+                return b"at once"
+            case b"malonce.":
+                raise MalformedError("sealed request: cannot be read", code="sealed-unopenable")
+        return None
+
 
 @dataclass
 class Service:

@@ -73,6 +73,7 @@ def test_a_message_of_the_largest_size_is_answered(client: httpx2.Client) -> Non
         (b"x", {}, 415, "body-type"),
         (b"x", OCTETS | {"Content-Encoding": "gzip"}, 415, "body-type"),
         (b"malformed", OCTETS, 400, "sealed-unopenable"),
+        (b"malonce.", OCTETS, 400, "sealed-unopenable"),
         (b"unavailable", OCTETS, 503, "store-busy"),
         (b"misconfigured", OCTETS, 500, "misconfigured"),
     ],
@@ -113,6 +114,26 @@ def test_a_wrong_method_is_a_problem(client: httpx2.Client, method: str, path: s
 )
 def test_an_unknown_path_is_a_problem(client: httpx2.Client, path: str) -> None:
     problem(client.get(path), 404, "not-found")
+
+
+def test_what_is_answered_at_once_waits_for_nobody(service: Service, client: httpx2.Client) -> None:
+    """Every worker and every place to wait is taken, and the loop still answers what needs neither."""
+
+    def send(_: int) -> httpx2.Response:
+        with service.client() as client:
+            return client.post("/v1/messages", content=b"wait....", headers=OCTETS)
+
+    service.answers.open.clear()
+    with ThreadPoolExecutor(4) as pool:
+        pending = [pool.submit(send, n) for n in range(4)]
+        for _ in range(2):
+            assert service.answers.entered.acquire(timeout=20)
+        assert client.post("/v1/messages", content=b"at once.", headers=OCTETS).content == b"at once"
+        large = b"at once." + bytes(9000)  # is never looked at in the loop
+        service.answers.open.set()
+        for each in pending:
+            assert each.result().content == b"....tiaw"
+    assert client.post("/v1/messages", content=large, headers=OCTETS).content == large[::-1]
 
 
 def test_too_much_at_once_is_refused_and_the_rest_is_answered(service: Service) -> None:

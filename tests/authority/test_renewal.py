@@ -52,7 +52,9 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     renewals: Renewals | None = None
     keep: bool = True
+    at_once: bool = False  # as the service does: what takes no more than a look at a row is answered without a thread
     asked_again: int = 0
+    answered_at_once: int = 0
     launches: Launches = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class Bench:
 
     def restart(self) -> None:
         """Another process of the same authority."""
+        if self.at_once:
+            self.renewals = Renewals(self.world.store)
         self.launches = Launches(
             self.world.store, lambda: self.world.keys, lambda: self.world.now,
             keep_evidence=self.keep, tell=self.events.append, renewals=self.renewals,
@@ -73,7 +77,13 @@ class Bench:
 
     def say(self, request: Request, key: bytes = bytes(32)) -> Reply:
         sealed = seal_request(encode_request(request), self.world.keys.key_list, key)
-        return parse_reply(open_reply(self.launches.handle(sealed), key))
+        reply = self.launches.at_once(sealed) if self.at_once else None
+        self.answered_at_once += reply is not None
+        reply = reply or self.launches.handle(sealed)
+        if self.at_once:
+            assert self.renewals is not None
+            self.renewals.flush()
+        return parse_reply(open_reply(reply, key))
 
     def challenge(self) -> Challenge:
         """The one that came with the last verdict, or else a new one."""
@@ -126,9 +136,9 @@ def recording(boots: Path) -> Recording:
     return Recording.load(boots / "good")
 
 
-@pytest.fixture
-def bench(world: World, recording: Recording) -> Bench:
-    made = Bench(world, ReplayedHost(recording))
+@pytest.fixture(params=[False, True], ids=["in-a-thread", "at-once"])
+def bench(world: World, recording: Recording, request: pytest.FixtureRequest) -> Bench:
+    made = Bench(world, ReplayedHost(recording), at_once=request.param)
     made.settled()
     return made
 

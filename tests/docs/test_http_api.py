@@ -38,6 +38,9 @@ class _Unused:
     def handle(self, sealed: bytes) -> bytes:
         raise AssertionError("no message is sent here")
 
+    def at_once(self, sealed: bytes) -> bytes | None:
+        raise AssertionError("no message is sent here")
+
 
 def test_the_table_has_every_route(routes: set[str]) -> None:
     table = PAGE.partition("\n## ")[0] + ADMIN_PAGE.partition("\n## ")[0]

@@ -13,6 +13,7 @@ _STANDING_TESTS = ("tests/launch/test_standing.py",)
 _EVENT_TESTS = ("tests/launch/test_event.py",)
 _WATCH_TESTS = ("tests/authority/test_watch.py",)
 _RENEWAL, _RENEWAL_TESTS = "launch/renewal.py", ("tests/authority/test_renewal.py",)
+_AT_ONCE_TESTS = ("tests/authority/test_at_once.py",)
 _AHEAD_TESTS = ("tests/authority/test_ahead.py",)
 _WATCH = "authority/deciding/watch.py"
 _ENVELOPE, _INPUTS, _LAUNCH = "crypto/envelope.py", "agent/inputs.py", "agent/launch.py"
@@ -76,7 +77,7 @@ MUTATIONS = (
     Mutation("W3", _ATTEST, "if self.checked <= now < self.until else", "if self.checked <= now else", _WATCH_TESTS),
     Mutation("W3", _ATTEST, "if self.checked <= now < self.until else", "if now < self.until else", _WATCH_TESTS),
     Mutation("A4", _ATTEST, "    if known.ak is None:\n", "    if False:\n", _WATCH_TESTS),
-    Mutation("B5", _LAUNCHES, "        if request.evidence.purpose is not Purpose.ATTEST:", "        if False:", _WATCH_TESTS),
+    Mutation("B5", _LAUNCHES, "    if request.evidence.purpose is not Purpose.ATTEST:", "    if False:", _WATCH_TESTS),
     Mutation("B5", _LAUNCHES, "request.purpose is Purpose.ATTEST and not request.token:", "request.purpose is Purpose.ATTEST:", _WATCH_TESTS),
     Mutation("W2", "authority/deciding/watch.py", "            if is_own(refusal):\n", "            if True:\n", _RENEWAL_TESTS),
     Mutation("W2", _WATCH, "        check_new(info, tx.last_seen(host_id))", "        pass", _AHEAD_TESTS),
@@ -86,7 +87,7 @@ MUTATIONS = (
     Mutation("W6", _ATTEST, "    if selections == wanted and ", "    if ", _AHEAD_TESTS),
     Mutation("W6", _ATTEST, " and evidence.ima_from in (0, ends):", ":", _AHEAD_TESTS),
     Mutation("W6", _ATTEST, "known.runtime is not None and known.continues else 0", "known.runtime is not None else 0", _AHEAD_TESTS),
-    Mutation("E4", _WATCH, "        if may_ask_ahead(profiles):", "        if True:", _AHEAD_TESTS),
+    Mutation("E4", _WATCH, "        if may_ask_ahead(look.profiles):", "        if True:", _AHEAD_TESTS),
     Mutation("W8", _RENEWAL, "    if not _still(verdict, now) or evidence.ima_log", "    if evidence.ima_log", _RENEWAL_TESTS),
     Mutation("W8", _RENEWAL, "verdict.judged_at <= now and ", "", _RENEWAL_TESTS),
     Mutation("W8", _RENEWAL, "not _still(verdict, now) or evidence.ima_log or not", "not _still(verdict, now) or not", _RENEWAL_TESTS),
@@ -100,6 +101,9 @@ MUTATIONS = (
     Mutation("W8", _RENEWAL, ".u32(ima_from)\n", "\n", _RENEWAL_TESTS),
     Mutation("W8", _RENEWAL, "known.runtime.encode() if known.runtime is not None else ", "", _RENEWAL_TESTS),
     Mutation("W8", _RENEWAL, "    if known.seen is not None:\n", "    if False and known.seen is not None:\n", _RENEWAL_TESTS),
+    Mutation("W8", "authority/deciding/look.py", "        if len(profiles) < len(ids):\n", "        if False:\n", _RENEWAL_TESTS),
+    Mutation("W8", "authority/deciding/snapshot.py", "snapshot if snapshot is not None and snapshot.generation == generation else None", "snapshot", _AT_ONCE_TESTS),
+    Mutation("F5", _LAUNCHES, "        self._water.check_held(keys)\n        self._rates.evidence.check(host_id)\n", "        self._rates.evidence.check(host_id)\n", _AT_ONCE_TESTS),
     Mutation("W8", _RENEWAL, "    for profile_id in sorted(states):\n", "    for profile_id in []:\n", _RENEWAL_TESTS),
     Mutation("A5", _RENEWAL, "        revoked=known.revoked,\n", "        revoked=False,\n", _RENEWAL_TESTS),
     Mutation("W2", _RENEWAL, "    check_new(pcrs.clock_info, known.last)\n", "", _RENEWAL_TESTS),

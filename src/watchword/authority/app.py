@@ -62,6 +62,10 @@ class MessageHandler(Protocol):
 
     def handle(self, sealed: bytes) -> bytes:
         """The sealed reply. Raises :class:`MalformedError` when ``sealed`` could not even be opened."""
+        ...
+
+    def at_once(self, sealed: bytes) -> bytes | None:
+        """The same if it takes next to no time and no wait, else None."""
 
 
 def _unix_time() -> int:

@@ -111,6 +111,34 @@ class Launches:
             self._tell(event)
         return seal_reply(encode_reply(reply), reply_key)
 
+    def at_once(self, sealed: bytes) -> bytes | None:
+        """The sealed reply if it takes no more than a look at one row, as that to a host that shows nothing new does.
+
+        None: :meth:`handle` answers. Raises as that does.
+        """
+        keys, work = self._keyring(), Work()
+        with work.phase("open"):
+            plain, reply_key = open_request(sealed, keys.sealing_keys)
+        try:
+            with work.phase("open"):
+                request = parse_request(plain)
+            if not isinstance(request, AttestRequest):
+                return None
+            reply = self._attest_at_once(request, reply_key, keys, work)
+        except WatchwordError:
+            return None  # it costs little to find out again, and is told there
+        return seal_reply(encode_reply(reply), reply_key) if reply is not None else None
+
+    def _attest_at_once(self, request: AttestRequest, reply_key: bytes, keys: Keyring, work: Work) -> Attested | None:
+        host_id = request.evidence.host_id
+        self._water.check_held(keys)
+        self._rates.evidence.check(host_id)
+        _check_attests(request)
+        attested = self._watch.at_once(request.evidence, reply_key, keys, int(self._clock()), work)
+        if attested is not None:
+            self._rates.evidence.charge(host_id)
+        return attested
+
     def _answer(self, request: Request, reply_key: bytes, keys: Keyring, work: Work) -> Reply:
         now = int(self._clock())
         self._water.check_held(keys)
@@ -200,8 +228,7 @@ class Launches:
         return state.seen.entries, state.seen.reset_count
 
     def _attest(self, request: AttestRequest, reply_key: bytes, keys: Keyring, now: int, work: Work) -> Attested:
-        if request.evidence.purpose is not Purpose.ATTEST:
-            raise Rejected(Finding("B5", "purpose-unknown", "this evidence was not made for an attestation"))
+        _check_attests(request)
         attested = self._watch.attest(request.evidence, reply_key, keys, now, work)
         self._rates.evidence.charge(request.evidence.host_id)
         return attested
@@ -296,6 +323,11 @@ class Launches:
         decision = launch.decision(releases=releases, pseudonym_key=keys.pseudonym_key)
         entry = tx.append_decision(launch.now, launch_key(launch.grant.launch_id), decision.encode())
         return entry.seq, decision
+
+
+def _check_attests(request: AttestRequest) -> None:
+    if request.evidence.purpose is not Purpose.ATTEST:
+        raise Rejected(Finding("B5", "purpose-unknown", "this evidence was not made for an attestation"))
 
 
 def _placement(launch: Launch, reset_count: int) -> Placement:

@@ -61,8 +61,7 @@ class Snapshots:
 
     def at(self, generation: int) -> Snapshot:
         """The snapshot at ``generation``, which the caller has just read from the store."""
-        snapshot = self._snapshot
-        if snapshot is not None and snapshot.generation == generation:
+        if (snapshot := self.at_hand(generation)) is not None:
             return snapshot
         with self._lock:
             self._snapshot = Snapshot(
@@ -75,6 +74,11 @@ class Snapshots:
             self._profiles.clear()  # one may have been removed
             return self._snapshot
 
+    def at_hand(self, generation: int) -> Snapshot | None:
+        """The same if it is known already, without a wait."""
+        snapshot = self._snapshot
+        return snapshot if snapshot is not None and snapshot.generation == generation else None
+
     def warm(self, now: int) -> None:
         """Compile what is on file (``now``: Unix seconds), so that the first host need not wait for it."""
         snapshot = self.current()
@@ -84,8 +88,7 @@ class Snapshots:
 
     def profile(self, profile_id: bytes) -> Profile | None:
         """The profile with this 32-byte id. A profile never changes, so it is parsed once."""
-        known = self._profiles.get(profile_id)
-        if known is not None:
+        if (known := self.profile_at_hand(profile_id)) is not None:
             return known
         document = self._store.profile(profile_id)
         if document is None:
@@ -96,6 +99,10 @@ class Snapshots:
             while len(self._profiles) > _MAX_PROFILES:
                 self._profiles.popitem(last=False)
         return profile
+
+    def profile_at_hand(self, profile_id: bytes) -> Profile | None:
+        """The same if it is known already, without a wait."""
+        return self._profiles.get(profile_id)
 
     def known_files(self, snapshot: Snapshot, bank: Alg, now: int) -> KnownFiles:
         """What the stacks of ``snapshot`` list, as kernels measure it into ``bank``; shared by all hosts.

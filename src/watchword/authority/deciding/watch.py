@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from watchword.authority.deciding.look import Look, Looks
 from watchword.authority.deciding.on_file import Keeping
 from watchword.authority.deciding.renewals import Renewals
 from watchword.authority.deciding.snapshot import Snapshot, Snapshots
 from watchword.authority.deciding.verdicts import Verdicts
 from watchword.authority.keys.keyring import Keyring
-from watchword.authority.store import Host, HostFile, Renewal, Store, Transaction
+from watchword.authority.store import Renewal, Store, Transaction
 from watchword.authority.telemetry import journal
 from watchword.authority.telemetry.events import AttestationEvent, Tell
 from watchword.authority.telemetry.work import Work
@@ -41,16 +42,23 @@ from watchword.launch.attest import (
 from watchword.launch.machine import pseudonym
 from watchword.launch.renewal import Renewed, remember, renew
 from watchword.policy.profile import Profile
-from watchword.verify.ak import restore_ak
 from watchword.verify.quote import LastSeen
 from watchword.verify.runtime_state import RuntimeState
 from watchword.wire.evidence import Evidence, Purpose
 from watchword.wire.messages import Attested, Challenge
-from watchword.wire.tpm.algorithms import Alg
 from watchword.wire.tpm.attest import Attest, ClockInfo
 from watchword.wire.trace import exchange_trace
 
 __all__ = ["Watch", "standing_now"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """How a host stands, by profile id; ``runtime`` is how far its runtime log was judged."""
+
+    states: Mapping[bytes, HostState]
+    runtime: RuntimeState | None
+    renewed: bool
 
 
 class Watch:
@@ -72,6 +80,7 @@ class Watch:
         self._renewals = renewals
         self._verdicts = Verdicts()
         self._snapshots = snapshots
+        self._looks = Looks(store, snapshots, renewals)
         self._keeping = keeping
         self._tell = tell
 
@@ -82,37 +91,58 @@ class Watch:
         """
         generation, host = self._store.host_now(host_id)
         snapshot = self._snapshots.at(generation)
-        profiles = self._profiles(snapshot, self._store.interests(host_id))
+        profiles = self._looks.profiles(snapshot, self._store.interests(host_id))
         return _challenge(host_id, profiles, snapshot, host.runtime_state if host else None, keys, now)
 
     def attest(self, evidence: Evidence, reply_key: bytes, keys: Keyring, now: int, work: Work) -> Attested:
         """What the host is worth, by the first profile that it is judged by. Raises Rejected, MalformedError."""
         with work.phase("read"):
-            file = self._store.host_file(evidence.host_id)
-            snapshot = self._snapshots.at(file.generation)
-            profiles = self._profiles(snapshot, file.interests)
-            on_file = self._on_file(file.host, profiles, snapshot, now)
+            look = self._looks.look(evidence.host_id, now)
         with work.phase("appraise"):
-            answer = answered(evidence, reply_key, now, keys.mac_key, on_file)
-            renewed = self._renewed(evidence, answer, on_file, file, now)
+            answer = answered(evidence, reply_key, now, keys.mac_key, look.on_file)
+            renewed = self._renewed(evidence, answer, look, now)
         if renewed is not None:
             with work.phase("commit"):
-                self._renew(evidence.host_id, renewed, file.states, now)
-            states, runtime = renewed.states, on_file.runtime
-        else:
-            evidence = self._keeping.completed(evidence, answer, file)
-            found, states = self._judge(evidence, answer, on_file, file, now, work)
-            runtime = found.runtime_state
-        ahead = None  # a host in good order needs one request for each attestation
-        if may_ask_ahead(profiles):
-            boot = answer.quote.clock_info.reset_count
-            ahead = _challenge(evidence.host_id, profiles, snapshot, runtime, keys, now, boot)
-        self._tell_state(evidence, profiles[0].id, states[profiles[0].id], keys, work, renewed=renewed is not None)
-        return _reply(states[profiles[0].id], ahead)
+                self._renew(evidence.host_id, renewed, look.file.states, now)
+            found = _Found(renewed.states, look.on_file.runtime, renewed=True)
+            return self._attested(evidence, answer, look, found, keys, now, work)
+        evidence = self._keeping.completed(evidence, answer, look.file)
+        found = self._judge(evidence, answer, look, now, work)
+        return self._attested(evidence, answer, look, found, keys, now, work)
 
-    def _judge(
-        self, evidence: Evidence, answer: Answered, on_file: OnFile, file: HostFile, now: int, work: Work
-    ) -> tuple[Attestation, Mapping[bytes, HostState]]:
+    def at_once(self, evidence: Evidence, reply_key: bytes, keys: Keyring, now: int, work: Work) -> Attested | None:
+        """The same for evidence that shows nothing new, where that is known after a look at one row and no wait.
+
+        None: :meth:`attest` answers. Raises Rejected, MalformedError as that does, :class:`Unavailable`.
+        """
+        if self._renewals is None or not self._store.local or self._verdicts.get(evidence.host_id) is None:
+            return None
+        with work.phase("read"):
+            look = self._looks.at_hand(evidence.host_id, now)
+        if look is None:
+            return None
+        with work.phase("appraise"):
+            answer = answered(evidence, reply_key, now, keys.mac_key, look.on_file)
+            renewed = self._renewed(evidence, answer, look, now)
+        if renewed is None or not self._put_off(evidence.host_id, renewed, look.file.states, now):
+            return None
+        found = _Found(renewed.states, look.on_file.runtime, renewed=True)
+        return self._attested(evidence, answer, look, found, keys, now, work)
+
+    def _attested(
+        self, evidence: Evidence, answer: Answered, look: Look, found: _Found, keys: Keyring, now: int, work: Work
+    ) -> Attested:
+        """Tell what was ``found``, and say it to the host."""
+        first = look.profiles[0].id
+        ahead = None  # a host in good order needs one request for each attestation
+        if may_ask_ahead(look.profiles):
+            boot = answer.quote.clock_info.reset_count
+            ahead = _challenge(evidence.host_id, look.profiles, look.snapshot, found.runtime, keys, now, boot)
+        self._tell_state(evidence, first, found.states[first], keys, work, renewed=found.renewed)
+        return _reply(found.states[first], ahead)
+
+    def _judge(self, evidence: Evidence, answer: Answered, look: Look, now: int, work: Work) -> _Found:
+        on_file, file = look.on_file, look.file
         before = file.states
         try:
             with work.phase("appraise"):
@@ -135,25 +165,25 @@ class Watch:
         if found.host.runtime is not None:
             after = replace(on_file, seen=found.host.runtime.seen, runtime=found.runtime_state)
         self._verdicts.put(evidence.host_id, remember(evidence, answer, after, file.generation, states, now))
-        return found, states
+        return _Found(states, found.runtime_state, renewed=False)
 
-    def _renewed(
-        self, evidence: Evidence, answer: Answered, on_file: OnFile, file: HostFile, now: int
-    ) -> Renewed | None:
-        verdict = self._verdicts.get(evidence.host_id)
+    def _renewed(self, evidence: Evidence, answer: Answered, look: Look, now: int) -> Renewed | None:
+        verdict, file = self._verdicts.get(evidence.host_id), look.file
         if verdict is None or not self._keeping.is_recent(file, now):
             return None
-        return renew(evidence, answer, on_file, file.generation, file.states, verdict, now)
+        return renew(evidence, answer, look.on_file, file.generation, file.states, verdict, now)
 
     def _renew(self, host_id: bytes, renewed: Renewed, before: Mapping[bytes, HostState], now: int) -> None:
-        info = renewed.pcrs.clock_info
-        renewal = Renewal(host_id, now, LastSeen.of(info), renewed.states)
-        ends = min(before[profile_id].until for profile_id in renewed.states)
-        if self._renewals is not None and self._renewals.put(renewal, ends):
+        if self._put_off(host_id, renewed, before, now):
             return
         with self._store.transaction() as tx:
-            _put_seen(tx, host_id, info, now)
-            tx.renew([renewal])
+            _put_seen(tx, host_id, renewed.pcrs.clock_info, now)
+            tx.renew([_renewal(host_id, renewed, now)])
+
+    def _put_off(self, host_id: bytes, renewed: Renewed, before: Mapping[bytes, HostState], now: int) -> bool:
+        """Whether what is renewed may be written later, with that of others."""
+        ends = min(before[profile_id].until for profile_id in renewed.states)
+        return self._renewals is not None and self._renewals.put(_renewal(host_id, renewed, now), ends)
 
     def _tell_state(
         self, evidence: Evidence, profile_id: bytes, state: HostState, keys: Keyring, work: Work, *, renewed: bool
@@ -172,25 +202,6 @@ class Watch:
                 cost=work.cost(),
             )
         )
-
-    def _profiles(self, snapshot: Snapshot, interests: Sequence[bytes]) -> list[Profile]:
-        """Those for all hosts, then those of launches on this one; a profile that was removed is left out."""
-        ids = dict.fromkeys((*snapshot.watched, *interests))
-        return [profile for identity in ids if (profile := self._snapshots.profile(identity)) is not None]
-
-    def _on_file(self, host: Host | None, profiles: Sequence[Profile], snapshot: Snapshot, now: int) -> OnFile:
-        """Everything that an appraisal of ``host`` at ``now`` (Unix seconds) needs."""
-        if host is None:
-            return OnFile(None, False, None, None, profiles, snapshot.releases)
-        ak = restore_ak(host.host_id, host.ek_public, host.ak_public, host.ek_class)
-        bank = profiles[0].bank if profiles else Alg.SHA256
-        files = self._snapshots.known_files(snapshot, bank, now)
-        state = host.runtime_state
-        continues = state is not None and snapshot.judges(state.stack, now)
-        last = self._renewals.newest(host.host_id, host.last) if self._renewals is not None else host.last
-        return OnFile(
-            ak, host.revoked, last, host.runtime, profiles, snapshot.releases, files, state, continues
-        )  # fmt: skip
 
     def _fail(self, evidence: Evidence, before: Mapping[bytes, HostState], refusal: Rejected, now: int) -> None:
         states = {profile_id: rejected(refusal, state, now) for profile_id, state in before.items()}
@@ -226,6 +237,10 @@ class Watch:
                     rebooted=state.rebooted(previous),
                     code=state.code,
                 )
+
+
+def _renewal(host_id: bytes, renewed: Renewed, now: int) -> Renewal:
+    return Renewal(host_id, now, LastSeen.of(renewed.pcrs.clock_info), renewed.states)
 
 
 def _put_seen(tx: Transaction, host_id: bytes, info: ClockInfo, now: int) -> None:

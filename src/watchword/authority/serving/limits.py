@@ -23,6 +23,7 @@ __all__ = ["Intake", "Limits", "Load", "Rate"]
 _T = TypeVar("_T")
 _MIB: Final = 1 << 20
 _MAX_ADDRESSES: Final = 4096
+_SMALL: Final = 8192  # bytes of a message whose answer may need no thread: a quote without logs has 2 KiB
 OCTETS: Final = "application/octet-stream"
 
 
@@ -92,9 +93,18 @@ class Intake:
             self._waiting -= 1
 
     async def message(
-        self, request: Request, work: Callable[[bytes], _T], *, kind: str = OCTETS, limit: int | None = None
+        self,
+        request: Request,
+        work: Callable[[bytes], _T],
+        *,
+        kind: str = OCTETS,
+        limit: int | None = None,
+        at_once: Callable[[bytes], _T | None] | None = None,
     ) -> _T:
         """Read the whole body, hand it to ``work`` in a thread, and return the result.
+
+        With ``at_once`` a small one is first handed to that, here and now: handing it to a thread and back may take as
+        long as the work. What it does not do (None) is left to the thread.
 
         The body is of media type ``kind`` and has at most ``limit`` bytes, those of a message unless given.
         Raises :class:`Problem`: ``body-…`` for what is wrong with the body, ``overloaded``.
@@ -104,6 +114,8 @@ class Intake:
             parts = await self._body(request, held)
             if not parts:
                 raise Problem("body-empty", "a message has at least one byte")
+            if at_once is not None and held.size <= _SMALL and (done := at_once(_joined(parts, keep=True))) is not None:
+                return done
             return await self.run(lambda: work(_joined(parts)), large=held.large)
 
     async def _body(self, request: Request, held: _Held) -> list[bytes]:
@@ -134,10 +146,11 @@ class Intake:
         return int(length) if length is not None and length.isascii() and length.isdigit() else 0
 
 
-def _joined(parts: list[bytes]) -> bytes:
-    """All of them in one, which is then the only one."""
+def _joined(parts: list[bytes], *, keep: bool = False) -> bytes:
+    """All of them in one, which is then the only one unless they are to be kept."""
     body = b"".join(parts)
-    parts.clear()
+    if not keep:
+        parts.clear()
     return body
 
 
@@ -152,19 +165,19 @@ class _Held:
         self._limits = limits
         self._most = most
         self._rooms = rooms
-        self._size = 0
+        self.size = 0
         self.large = announced > limits.large
         self._check(announced, announced)
 
     def add(self, size: int) -> None:
         """``size`` more bytes have arrived. Raises :class:`Problem`: ``body-too-large``, ``overloaded``."""
-        total = self._size + size
+        total = self.size + size
         if total > self._limits.large and not self.large:  # a chunked one does not say it before
-            self._rooms[False] += self._size
-            self._rooms[True] -= self._size
+            self._rooms[False] += self.size
+            self._rooms[True] -= self.size
             self.large = True
         self._check(total, size)
-        self._size = total
+        self.size = total
         self._rooms[self.large] -= size
 
     def _check(self, total: int, more: int) -> None:
@@ -177,7 +190,7 @@ class _Held:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._rooms[self.large] += self._size
+        self._rooms[self.large] += self.size
 
 
 class Rate:

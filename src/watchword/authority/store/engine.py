@@ -38,6 +38,7 @@ class Backend:
     engine: Engine
     begin_reading: Callable[[Connection], None]
     begin_writing: Callable[[Connection], None]
+    local: bool = False  # reading a row waits for no network and no lock
 
 
 Prepare = Callable[[Connection, str], bool]  # looks at the tables of the database of that name; whether it made them

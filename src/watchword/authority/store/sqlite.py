@@ -54,7 +54,7 @@ def _open_locked(path: Path, prepare: Prepare) -> Backend:
     except BaseException:
         engine.dispose()
         raise
-    return Backend(engine, _begin_reading, _begin_writing)
+    return Backend(engine, _begin_reading, _begin_writing, local=True)
 
 
 @contextmanager
