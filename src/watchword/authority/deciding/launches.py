@@ -86,6 +86,7 @@ class Launches:
         self._snapshots = snapshots or Snapshots(store)
         self._water = HighWater(store)
         self._keeping = Keeping(store, keep=keep_evidence)
+        self._may_answer_at_once = store.local and renewals is not None
         self._watch = Watch(store, self._snapshots, self._keeping, tell=tell, renewals=renewals)
 
     def handle(self, sealed: bytes) -> bytes:
@@ -116,6 +117,8 @@ class Launches:
 
         None: :meth:`handle` answers. Raises as that does.
         """
+        if not self._may_answer_at_once:
+            return None
         keys, work = self._keyring(), Work()
         with work.phase("open"):
             plain, reply_key = open_request(sealed, keys.sealing_keys)

@@ -115,7 +115,7 @@ class Watch:
 
         None: :meth:`attest` answers. Raises Rejected, MalformedError as that does, :class:`Unavailable`.
         """
-        if self._renewals is None or not self._store.local or self._verdicts.get(evidence.host_id) is None:
+        if self._verdicts.get(evidence.host_id) is None:
             return None
         with work.phase("read"):
             look = self._looks.at_hand(evidence.host_id, now)
