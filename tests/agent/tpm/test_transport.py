@@ -112,6 +112,24 @@ def test_says_that_nothing_is_there(tmp_path: Path, scheme: str) -> None:
     assert caught.value.code == "tpm-unreachable"
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_waits_for_a_tpm_that_serves_somebody_else(tmp_path: Path, leaves: bool) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+        busy.bind(path)
+        busy.listen(0)
+        first.connect(path)  # fills the queue
+        later = threading.Timer(0.3, lambda: busy.accept()[0].close())
+        if leaves:
+            later.start()
+            connect(f"unix:{path}", 20.0).close()
+            later.join()
+        else:
+            with pytest.raises(Unavailable, match="no TPM answers") as caught:
+                connect(f"unix:{path}", 0.2)
+            assert caught.value.code == "tpm-unreachable"
+
+
 def test_tcp() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         transport = connect(f"tcp:127.0.0.1:{server.getsockname()[1]}", 1)

@@ -22,6 +22,7 @@ HEADER = 10  # tag (2), size (4), command or response code (4)
 MAX_RESPONSE = 4096 + HEADER
 DEFAULT_TIMEOUT = 60.0  # seconds; a hardware TPM may need many for an RSA primary key
 _UNIX_PATH_MAX = 107
+_PAUSE = 0.02  # seconds
 
 
 class Transport(Protocol):
@@ -67,11 +68,22 @@ def _unix(path: str, timeout: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(timeout)
     try:
-        sock.connect(path)
+        _connect(sock, path, time.monotonic() + timeout)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _connect(sock: socket.socket, path: str, deadline: float) -> None:
+    """With a time-out a socket of this kind does not wait for a server that is busy with others: connect(2), EAGAIN."""
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _tcp(rest: str, timeout: float) -> socket.socket:
