@@ -119,7 +119,11 @@ def test_waits_for_a_tpm_that_serves_somebody_else(tmp_path: Path, leaves: bool)
         busy.bind(path)
         busy.listen(0)
         first.connect(path)  # fills the queue
-        later = threading.Timer(0.3, lambda: busy.accept()[0].close())
+
+        def accept() -> None:
+            busy.accept()[0].close()
+
+        later = threading.Timer(0.3, accept)
         if leaves:
             later.start()
             connect(f"unix:{path}", 20.0).close()
